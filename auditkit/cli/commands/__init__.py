@@ -1,0 +1,1 @@
+"""The commands, one module each; the group calls a module's ``run``."""

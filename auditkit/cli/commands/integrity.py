@@ -1,0 +1,210 @@
+"""``auditkit integrity``: whether the record is what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from auditkit.cli.declarations import Exit, Settings, command, option, range_options, resolve_range
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from auditkit.cli.terminal import Terminal
+    from auditkit.integrity import Finding, Verification
+
+
+@command(
+    "integrity",
+    formats=("table", "json", "csv"),
+    examples=(
+        ("auditkit integrity", "check every event's signature"),
+        ("auditkit integrity --fast", "check files and ledger only: millions of events a second"),
+        (
+            "auditkit integrity --strict --format json > verdict.json",
+            "for a machine, notes count as findings",
+        ),
+        ("auditkit integrity --since 7d --key-file /media/usb/audit.key", "one week, with a given key"),
+    ),
+)
+@option("--fast", is_flag=True, help="Check files and ledger, not each event.")
+@option("--strict", is_flag=True, help="Exit with 1 for notes too, such as a tail that nothing vouches for yet.")
+@range_options
+def run(settings: Settings, fast: bool, strict: bool, since: str | None, until: str | None, tz: str) -> int:
+    """Check whether the record is what was written: nothing changed, removed, reordered or put in.
+
+    Exits with 0 if the record is sound, 1 if there are findings, 3 if a partition or key is missing, so that
+    it can't be said.
+    """
+    from auditkit.times import find_zone
+
+    zone = find_zone(tz)
+    span = resolve_range(settings, since, until, zone)
+    trail = settings.open_trail()
+    with _show_progress(settings.terminal, "checking files" if fast else "checking events") as progress:
+        verification = trail.verify(deep=not fast, since=span.since, until=span.until, progress=progress)
+    if settings.format == "json":
+        _write_json(verification)
+    elif settings.format == "csv":
+        from auditkit.cli.frames import write_frame_csv
+
+        write_frame_csv(verification.to_frame())
+    else:
+        print_verification(settings.terminal, verification, zone)
+    if strict and verification.exit_code == Exit.SOUND and verification.notes:
+        settings.terminal.note(f"{len(verification.notes)} notes count as findings with --strict")
+        return Exit.FINDINGS
+    return verification.exit_code
+
+
+@contextmanager
+def _show_progress(terminal: Terminal, text: str) -> Iterator[Callable[[int, int], None] | None]:
+    if not terminal.err.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=terminal.err,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def print_verification(terminal: Terminal, verification: Verification, zone: tzinfo) -> None:
+    """Print a verdict: one line that says it, what was checked, each partition, each finding."""
+    from auditkit.charts.text import format_size
+    from auditkit.cli.cells import count_things, show_number, show_text, show_time
+    from auditkit.cli.terminal import Column, make_text, printable_lines
+    from auditkit.times import format_duration
+
+    words = {"ok": ("sound", "bold green"), "findings": ("NOT SOUND", "bold red")}
+    word, style = words.get(verification.verdict, ("INCOMPLETE", "bold yellow"))
+    count = len(verification.findings)
+    line = make_text(word, style)
+    if count:
+        line.append(f": {count_things(count, 'finding')}", "default not bold")
+    terminal.out.print(line)
+    facts = [
+        ("checked", _count_checked(verification)),
+        ("depth", "every event" if verification.deep else "files and ledger; not each event"),
+        ("span", f"{show_time(verification.first, zone)} to {show_time(verification.last, zone)} {zone}"),
+        ("store", show_text(verification.store_id)),
+        ("key", show_text(verification.key_id)),
+        ("took", format_duration(verification.duration)),
+    ]
+    for name, text in facts:
+        row = make_text(f"  {name:<8}", "dim")
+        row.append(text, "default")
+        terminal.out.print(row, soft_wrap=True)
+    if verification.partitions:
+        columns = [Column("date"), Column("events", right=True), Column("segments", right=True)]
+        columns += [
+            Column("size", right=True),
+            Column("findings", right=True),
+            Column("status", flexible=True),
+        ]
+        terminal.out.print()
+        terminal.print_table(
+            columns,
+            [
+                (
+                    str(p.date),
+                    show_number(p.events),
+                    show_number(p.segments),
+                    format_size(p.bytes),
+                    make_text(str(p.findings) if p.findings else "·", "bold red" if p.findings else ""),
+                    make_text(show_text(p.status), "green" if p.status == "ok" else "yellow"),
+                )
+                for p in verification.partitions
+            ],
+        )
+    for title, items in (("Findings", verification.findings), ("Notes", verification.notes)):
+        if items:
+            terminal.out.print()
+            terminal.out.print(make_text(title, "bold"))
+            for finding in items:
+                for line in _describe(finding, zone, terminal.out.width):
+                    terminal.out.print(make_text(line), soft_wrap=True)
+    if verification.checkpoint and verification.notes:
+        terminal.out.print()
+        terminal.out.print(make_text("Checkpoint, to be kept outside the store", "bold"))
+        text = printable_lines(verification.checkpoint.rstrip())
+        terminal.out.print(make_text(text, "dim"), soft_wrap=True)
+
+
+def _count_checked(verification: Verification) -> str:
+    from auditkit.cli.cells import count_things
+
+    parts = [
+        count_things(verification.checked_events, "event"),
+        count_things(verification.checked_segments, "segment"),
+        count_things(verification.checked_commits, "commit"),
+    ]
+    if verification.journal_events:
+        parts.append(f"{count_things(verification.journal_events, 'event')} not sealed yet")
+    return ", ".join(parts)
+
+
+def _describe(finding: Finding, zone: tzinfo, width: int) -> list[str]:
+    """Describe a finding in a few lines that fit the terminal; what isn't known is left out."""
+    import textwrap
+
+    from auditkit.charts.text import is_missing
+    from auditkit.cli.cells import count_things, show_text, show_time
+
+    where = [show_text(finding.file)] if finding.file else []
+    if finding.writer:
+        where.append(f"writer {show_text(finding.writer)}")
+    if finding.first_seq is not None:
+        several = finding.last_seq not in (None, finding.first_seq)
+        where.append(f"seq {finding.first_seq}" + (f" to {finding.last_seq}" if several else ""))
+    if not is_missing(finding.time_min):
+        where.append(f"{show_time(finding.time_min, zone)} to {show_time(finding.time_max, zone)} {zone}")
+    if finding.events:
+        where.append(count_things(finding.events, "event"))
+    paragraphs = [(f"  {finding.kind}: ", ", ".join(where), "    ")]
+    for name, text in (("expected", finding.expected), ("found", finding.found), ("advice", finding.advice)):
+        if text:
+            paragraphs.append((f"    {name:<9}", show_text(text), " " * 13))
+    lines = []
+    for head, text, indent in paragraphs:
+        lines += textwrap.wrap(text, max(40, width), initial_indent=head, subsequent_indent=indent)
+    return lines
+
+
+def _write_json(verification: Verification) -> None:
+    from auditkit.cli.cells import write_json
+
+    document: dict[str, Any] = {
+        "verdict": verification.verdict,
+        "ok": verification.ok,
+        "exit_code": verification.exit_code,
+        "deep": verification.deep,
+        "store": verification.store_id,
+        "key": verification.key_id,
+        "checked_events": verification.checked_events,
+        "checked_segments": verification.checked_segments,
+        "checked_commits": verification.checked_commits,
+        "journal_events": verification.journal_events,
+        "first": verification.first,
+        "last": verification.last,
+        "duration_s": verification.duration,
+        "checkpoint": verification.checkpoint,
+        "partitions": _list_dicts(verification.partitions),
+        "findings": _list_dicts(verification.findings),
+        "notes": _list_dicts(verification.notes),
+    }
+    write_json(document)
+
+
+def _list_dicts(items: Sequence[Any]) -> list[dict[str, Any]]:
+    return [asdict(item) for item in items]

@@ -1,0 +1,224 @@
+"""What reaches the terminal, and how.
+
+An event's texts are written by whoever the application talked to. Raw, they could move the cursor, recolour
+the screen, set the clipboard or hide text behind a bidirectional override. So every text that comes from a
+store, a file or an error goes through `printable`, and tables take `rich.text.Text`, never markup.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.text import Text
+
+MAX_CELL: Final = 400
+"""Characters of a text that a table looks at; the rest couldn't be seen."""
+
+ELLIPSIS: Final = "…"
+
+
+def printable(text: str) -> str:
+    """Make a text safe for a terminal: what isn't printable is shown as its escape.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The text, where every character that `str.isprintable` refuses is written as in a Python string
+        (``\\x1b``, ``\\n``, ``\\u202e``), except that every kind of space stays a space.
+
+    Example:
+        >>> print(printable("red \\x1b[31m, two\\nlines, \\u202eback, a\\u00a0space"))
+        red \\x1b[31m, two\\nlines, \\u202eback, a space
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    if unicodedata.category(character) == "Zs":
+        return " "
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def printable_lines(text: str) -> str:
+    """Make a text safe for a terminal and keep its line breaks (LF and CRLF).
+
+    Example:
+        >>> printable_lines("one\\r\\ntwo\\x07")
+        'one\\ntwo\\\\x07'
+    """
+    return "\n".join(printable(line) for line in text.replace("\r\n", "\n").split("\n"))
+
+
+def shorten(text: str, limit: int = MAX_CELL) -> str:
+    """Cut a text to at most ``limit`` characters, with an ellipsis where it was cut.
+
+    Example:
+        >>> shorten("abcdef", 4)
+        'abc…'
+    """
+    return text if len(text) <= limit else text[: limit - 1] + ELLIPSIS
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        title: Its heading.
+        right: Right-justified, as numbers are.
+        flexible: Gives way when the terminal is narrow; the others keep their width.
+        max_width: Columns of the terminal that it takes at most.
+    """
+
+    title: str
+    right: bool = False
+    flexible: bool = False
+    max_width: int | None = None
+
+
+class Terminal:
+    """Standard output for data and standard error for everything else.
+
+    Colours and bold type appear on a terminal only, never with ``NO_COLOR`` set or ``TERM=dumb``.
+
+    Args:
+        verbose: Show the notes that `debug` gives.
+    """
+
+    def __init__(self, verbose: bool = False) -> None:
+        self.verbose = verbose
+        self._out: Console | None = None
+        self._err: Console | None = None
+
+    @property
+    def out(self) -> Console:
+        """The console for data."""
+        if self._out is None:
+            self._out = _make_console(sys.stdout)
+        return self._out
+
+    @property
+    def err(self) -> Console:
+        """The console for everything else."""
+        if self._err is None:
+            self._err = _make_console(sys.stderr)
+        return self._err
+
+    def note(self, text: str) -> None:
+        """Say something beside the data, on standard error."""
+        self.err.print(make_text(printable_lines(text), "dim"), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Say what the user should see, on standard error."""
+        line = make_text("warning: ", "bold yellow")
+        line.append(printable_lines(text))
+        self.err.print(line, soft_wrap=True)
+
+    def debug(self, text: str) -> None:
+        """Say how it's done, on standard error, if the user asked for it."""
+        if self.verbose:
+            self.note(text)
+
+    def print_table(
+        self, columns: Sequence[Column], rows: Iterable[Sequence[Text | str]], title: str | None = None
+    ) -> None:
+        """Print a table on standard output that fits the terminal.
+
+        Args:
+            columns: Its columns.
+            rows: A text per column; a plain string is made printable, a `Text` must be.
+            title: A line above it.
+        """
+        if title is not None:
+            self.out.print(make_text(title, "bold"), soft_wrap=True)
+        self.out.print(make_table(columns, rows))
+
+    @contextmanager
+    def show_status(self, text: str) -> Iterator[None]:
+        """Show on standard error that something is being done, if a human can see it."""
+        if not self.err.is_terminal:
+            yield
+            return
+        with self.err.status(make_text(text, "dim"), spinner="line"):
+            yield
+
+
+def _make_console(stream: TextIO) -> Console:
+    from rich.console import Console
+
+    class QuietConsole(Console):
+        def on_broken_pipe(self) -> NoReturn:
+            # rich would exit with 1, which here means that the store was tampered with.
+            raise BrokenPipeError
+
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    return QuietConsole(
+        file=stream,
+        color_system=None if plain else "auto",
+        no_color=plain,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        force_jupyter=False,
+        legacy_windows=False,
+        safe_box=True,
+    )
+
+
+def make_text(text: str, style: str = "") -> Text:
+    """Make one line of text for a table or a console; no markup is read in it."""
+    from rich.text import Text
+
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis", end="\n")
+
+
+def make_table(columns: Sequence[Column], rows: Iterable[Sequence[Text | str]]) -> RenderableType:
+    """Make a table: a heading, a rule, and one line a row, cut where it doesn't fit."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="bold",
+        border_style="dim",
+    )
+    for column in columns:
+        table.add_column(
+            make_text(column.title),
+            justify="right" if column.right else "left",
+            overflow="ellipsis",
+            # rich narrows the columns that may wrap first; their text then ends in an ellipsis instead of
+            # wrapping.
+            no_wrap=not column.flexible,
+            max_width=column.max_width,
+        )
+    for row in rows:
+        table.add_row(*(make_text(printable(shorten(c))) if isinstance(c, str) else c for c in row))
+    return table
+
+
+def is_colour_wanted(stream: Any) -> bool:
+    """Say whether escape sequences may go to a stream, without importing rich.
+
+    Example:
+        >>> import io
+        >>> is_colour_wanted(io.StringIO())
+        False
+    """
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return bool(stream.isatty())

@@ -1,0 +1,71 @@
+"""A `logging.Handler` that records ordinary log records as signed events."""
+
+from __future__ import annotations
+
+import logging
+import traceback as traceback_module
+from typing import Final
+
+from auditkit.logger import FAILURE, AuditLogger
+
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_FIELDS: Final = ("actor", "lead_id", "workflow", "outcome", "operation")
+
+
+class AuditHandler(logging.Handler):
+    """Records log records as events of type ``log``.
+
+    The level, the logger's name and the place in the code go into the details, with everything passed as ``extra=``;
+    ``extra={"lead_id": …}`` (or ``actor``, ``workflow``, ``outcome``, ``operation``) fills that column. From ERROR on
+    the outcome is ``failure``.
+
+    Args:
+        audit: The logger that records.
+        level: Lowest level that is recorded.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> audit = AuditLogger(f"{folder.name}/audit", secret_key="an example's secret")
+        >>> log = logging.getLogger("example")
+        >>> log.addHandler(AuditHandler(audit))
+        >>> log.warning("disk at %d %%", 91, extra={"actor": "monitor"})
+        >>> log.handlers.clear(); audit.close(); folder.cleanup()
+    """
+
+    def __init__(self, audit: AuditLogger, level: int | str = logging.NOTSET) -> None:
+        super().__init__(level)
+        self._audit = audit
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Record one log record; what fails is handled as every handler does, by ``handleError``."""
+        try:
+            extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+            fields = {name: extra.pop(name, None) for name in _FIELDS}
+            if fields["outcome"] is None and record.levelno >= logging.ERROR:
+                fields["outcome"] = FAILURE
+            error_type = trace = None
+            if record.exc_info and record.exc_info[1] is not None:
+                error_type = type(record.exc_info[1]).__qualname__
+                trace = "".join(traceback_module.format_exception(record.exc_info[1]))
+            self._audit.log_event(
+                "log",
+                {
+                    "level": record.levelname,
+                    "logger": record.name,
+                    "file": record.pathname,
+                    "line": record.lineno,
+                    "function": record.funcName,
+                    **({"extra": extra} if extra else {}),
+                },
+                fields["actor"],
+                fields["lead_id"],
+                fields["workflow"],
+                outcome=fields["outcome"],
+                operation=fields["operation"],
+                error_type=error_type,
+                message=record.getMessage(),
+                traceback=trace,
+            )
+        except Exception:  # noqa: BLE001 - the contract of logging.Handler.emit
+            self.handleError(record)

@@ -1,0 +1,192 @@
+"""What a verification says.
+
+| kind | meaning |
+|---|---|
+| ``tampered`` | what is stored isn't what was recorded |
+| ``missing`` | recorded, and neither there nor removed with authority |
+| ``truncated`` | a signed end is there, events before it are not |
+| ``unverifiable`` | the key or the format version isn't at hand, or the writer didn't sign |
+| ``unanchored`` | newer than any anchor outside the store: a removal of the newest part couldn't be seen |
+| ``torn`` | a last line whose writing was interrupted |
+| ``quarantined`` | lines that a sealer could not believe and set aside |
+
+A *finding* accuses, *incomplete* says that something needed for the proof isn't there, a *note* tells what is worth
+knowing and accuses nobody.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Final, Literal
+
+from auditkit.errors import require
+from auditkit.times import format_duration, from_us
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Kind = Literal["tampered", "missing", "truncated", "unverifiable", "unanchored", "torn", "quarantined"]
+Severity = Literal["finding", "incomplete", "note"]
+
+_COLUMNS: Final = (
+    "kind", "severity", "file", "writer", "first_seq", "last_seq", "time_min", "time_max", "events", "expected",
+    "found", "advice",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing a verification found.
+
+    Attributes:
+        kind: See the table above.
+        severity: ``finding``, ``incomplete`` or ``note``.
+        file: Where, relative to the store.
+        expected: What should be there.
+        found: What is there.
+        advice: What to do.
+        writer: Whose events, None if it isn't about one writer.
+        first_seq: First sequence number concerned.
+        last_seq: Last one.
+        time_min: Earliest time concerned (UTC), None if unknown.
+        time_max: Latest time concerned.
+        events: How many events are concerned, None if unknown.
+    """
+
+    kind: Kind
+    severity: Severity
+    file: str
+    expected: str
+    found: str
+    advice: str = ""
+    writer: str | None = None
+    first_seq: int | None = None
+    last_seq: int | None = None
+    time_min: datetime | None = None
+    time_max: datetime | None = None
+    events: int | None = None
+
+    def __str__(self) -> str:
+        place = self.file
+        if self.writer is not None:
+            place += f", writer {self.writer}"
+        if self.first_seq is not None:
+            last = "" if self.last_seq in (None, self.first_seq) else f" to {self.last_seq}"
+            place += f", seq {self.first_seq}{last}"
+        return f"{self.kind}: {place}: expected {self.expected}, found {self.found}"
+
+
+@dataclass(frozen=True)
+class PartitionResult:
+    """What was found in the sealed segments of one UTC date.
+
+    Attributes:
+        date: The UTC date.
+        segments: How many segments the ledger lists.
+        events: How many events they hold.
+        bytes: How long they are together.
+        status: ``ok``, ``findings``, ``incomplete`` or ``not checked`` (outside the range that was asked for).
+        findings: How many findings concern them.
+    """
+
+    date: date
+    segments: int
+    events: int
+    bytes: int
+    status: str
+    findings: int
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The result of `AuditTrail.verify`.
+
+    Attributes:
+        store_id: Id of the store.
+        deep: Whether every event was checked, or only files and ledger.
+        findings: Everything that accuses or is incomplete, all of it.
+        notes: What is worth knowing.
+        checked_events: How many sealed events were checked; in fast mode, how many the checked files hold.
+        journal_events: How many events that aren't sealed yet were checked.
+        checked_segments: How many segments were checked.
+        checked_commits: How many ledger commits were checked.
+        partitions: The sealed dates, one by one.
+        first: Time of the earliest checked event (UTC).
+        last: Time of the latest.
+        key_id: Name of the key that was used, None without one.
+        checkpoint: The newest signed note of the ledger.
+        duration: How long it took, in seconds.
+    """
+
+    store_id: str
+    deep: bool
+    findings: tuple[Finding, ...]
+    notes: tuple[Finding, ...]
+    checked_events: int = 0
+    journal_events: int = 0
+    checked_segments: int = 0
+    checked_commits: int = 0
+    partitions: tuple[PartitionResult, ...] = ()
+    first: datetime | None = None
+    last: datetime | None = None
+    key_id: str | None = None
+    checkpoint: str | None = field(default=None, repr=False)
+    duration: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that was checked is sound."""
+        return not self.findings
+
+    @property
+    def verdict(self) -> str:
+        """``ok``, ``findings`` (something accuses) or ``incomplete`` (something needed isn't there)."""
+        if self.ok:
+            return "ok"
+        return "findings" if any(f.severity == "finding" for f in self.findings) else "incomplete"
+
+    @property
+    def exit_code(self) -> int:
+        """0 for ``ok``, 1 for ``findings``, 3 for ``incomplete``."""
+        return {"ok": 0, "findings": 1, "incomplete": 3}[self.verdict]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Give the findings and notes as a DataFrame, a row each, in the columns of `Finding` and ``severity``."""
+        pandas = require("pandas", "analysis")
+        rows = [asdict(item) for item in (*self.findings, *self.notes)]
+        frame: pd.DataFrame = pandas.DataFrame(rows, columns=list(_COLUMNS))
+        numbers = dict.fromkeys(("first_seq", "last_seq", "events"), "Int64")
+        moments = dict.fromkeys(("time_min", "time_max"), "datetime64[us, UTC]")
+        texts = dict.fromkeys(set(_COLUMNS) - set(numbers) - set(moments), "str")
+        typed: pd.DataFrame = frame.astype({**numbers, **moments, **texts})
+        return typed
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        how = "every event" if self.deep else "files and ledger"
+        head = (
+            f"{self.verdict}: {self.checked_events:,} events in {self.checked_segments:,} segments, "
+            f"{self.journal_events:,} in the journals, {self.checked_commits:,} commits; {how}, "
+            f"in {format_duration(self.duration)}"
+        )
+        lines = [head, *(f"  {item}" for item in self.findings[:20])]
+        if len(self.findings) > 20:
+            lines.append(f"  … and {len(self.findings) - 20} more: .to_frame() has them all")
+        lines += [f"  note: {item}" for item in self.notes[:5]]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        colour = {"ok": "#1a7f37", "findings": "#b42318", "incomplete": "#9a6700"}[self.verdict]
+        head, *rest = str(self).splitlines()
+        items = "".join(f"<li>{escape(line.strip())}</li>" for line in rest)
+        return f'<div><b style="color:{colour}">{escape(head)}</b><ul>{items}</ul></div>'
+
+
+def to_moment(time_us: int | None) -> datetime | None:
+    """Turn microseconds since 1970 into a moment, None into None."""
+    return None if time_us is None else from_us(time_us)

@@ -1,0 +1,136 @@
+"""One verification under way: what it knows, and what it has found so far."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from auditkit.errors import StoreDamaged
+from auditkit.integrity.chains import WriterKeys
+from auditkit.integrity.findings import Finding, Kind, Severity, to_moment
+from auditkit.keys import Keys
+from auditkit.store import segments
+from auditkit.store.description import StoreDescription
+from auditkit.store.layout import Layout
+from auditkit.store.ledger import LedgerState
+
+MAX_NUMBER: Final = 1 << 24
+"""Largest key number that is believed: reaching a key costs a microsecond a number."""
+
+RESTORE: Final = "keep the store as evidence, and restore the file from a backup to compare"
+
+
+@dataclass
+class Inspection:
+    """One verification under way: what it was asked, what it knows, what it has found."""
+
+    layout: Layout
+    description: StoreDescription
+    keys: Keys | None
+    deep: bool
+    since_us: int | None
+    until_us: int | None
+    progress: Callable[[int, int], None]
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
+    writer_keys: WriterKeys | None = None
+    numbers: dict[str, int] = field(default_factory=dict)
+    used: Counter[int] = field(default_factory=Counter)
+    unsigned: Counter[str] = field(default_factory=Counter)
+    keyless: Counter[str] = field(default_factory=Counter)
+    checked_events: int = 0
+    checked_segments: int = 0
+    checked_commits: int = 0
+    journal_events: int = 0
+    time_min: int | None = None
+    time_max: int | None = None
+    done: int = 0
+    total: int = 0
+
+    def overlaps(self, time_min: int, time_max: int) -> bool:
+        """Tell whether content between two times, both included, is to be checked."""
+        return (self.until_us is None or time_min < self.until_us) and (
+            self.since_us is None or time_max >= self.since_us
+        )
+
+    def report(
+        self,
+        kind: Kind,
+        severity: Severity,
+        file: str,
+        expected: str,
+        found: str,
+        *,
+        advice: str = RESTORE,
+        writer: str | None = None,
+        seqs: tuple[int, int] | None = None,
+        times: tuple[int, int] | None = None,
+        events: int | None = None,
+    ) -> None:
+        """Add a finding or a note; times are microseconds since 1970."""
+        finding = Finding(
+            kind,
+            severity,
+            file,
+            expected,
+            found,
+            advice,
+            writer,
+            None if seqs is None else seqs[0],
+            None if seqs is None else seqs[1],
+            None if times is None else to_moment(times[0]),
+            None if times is None else to_moment(times[1]),
+            events,
+        )
+        (self.notes if severity == "note" else self.findings).append(finding)
+
+    def see(self, time_min: int, time_max: int) -> None:
+        """Widen the range of what was checked."""
+        self.time_min = time_min if self.time_min is None else min(self.time_min, time_min)
+        self.time_max = time_max if self.time_max is None else max(self.time_max, time_max)
+
+    def advance(self, events: int) -> None:
+        """Count events as done and tell the progress."""
+        self.done += events
+        self.progress(self.done, max(self.total, self.done))
+
+    def learn_number(self, writer: str, details: str | None) -> None:
+        """Learn which key a writer signs with from the details of its first event, which fails under any other."""
+        try:
+            n = orjson.loads(details or "{}").get("n")
+        except (orjson.JSONDecodeError, AttributeError):
+            return
+        if type(n) is int and 0 <= n < MAX_NUMBER and writer not in self.numbers:
+            self.numbers[writer] = n
+            self.used[n] += 1
+            if self.writer_keys is not None:
+                self.writer_keys.prepare({writer: n})
+
+    def learn_writer(self, state: LedgerState, writer: str) -> None:
+        """Learn which key a writer signs with from the segment that holds its first event."""
+        if writer in self.numbers:
+            return
+        for entry in state.segments.values():
+            if any(run.writer == writer and run.first == 0 for run in entry.runs):
+                path = segments.locate_segment(self.layout, entry.path)
+                if path is not None:
+                    self.learn_number(writer, _read_opened(path, writer))
+                return
+
+
+def _read_opened(path: Path, writer: str) -> str | None:
+    try:
+        for table in segments.read_tables(path):
+            names, seqs = table.column("writer").to_pylist(), table.column("seq").to_pylist()
+            for index, name in enumerate(names):
+                if name == writer and seqs[index] == 0:
+                    details: str | None = table.column("details")[index].as_py()
+                    return details
+    except StoreDamaged:
+        return None  # the damage is reported where that segment itself is checked
+    return None

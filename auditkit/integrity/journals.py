@@ -1,0 +1,103 @@
+"""Checking journals: the events that aren't sealed yet."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from auditkit.event import DAY_US, GENESIS
+from auditkit.integrity.chains import Row
+from auditkit.integrity.inspection import Inspection
+from auditkit.integrity.rows import StoredRows, check_chain, order_rows
+from auditkit.store import journal, segments
+from auditkit.store.layout import read_writer_day, start_of_day
+from auditkit.store.ledger import LedgerState
+from auditkit.store.segments import Head
+
+
+@dataclass
+class JournalContent:
+    """One writer's parts as they were read, before the ledger's head was taken."""
+
+    lines: list[tuple[str, bytes]] = field(default_factory=list)
+    torn: list[tuple[str, int]] = field(default_factory=list)
+    owned: bool = False
+
+
+def read_journals(check: Inspection) -> dict[str, JournalContent]:
+    """Read every writer's parts; done before the ledger's head is taken."""
+    contents: dict[str, JournalContent] = defaultdict(JournalContent)
+    for part in journal.list_parts(check.layout):
+        day = read_writer_day(part.writer)
+        if day is None or not check.overlaps(start_of_day(day), start_of_day(day) + DAY_US - 1):
+            continue
+        owned = journal.is_owned(part)
+        content = journal.read_part(part)
+        found = contents[part.writer]
+        found.owned = found.owned or owned
+        name = f"journal/{part.path.name}"
+        found.lines.extend((name, line) for line in journal.split_lines(content.data))
+        if content.torn and not owned:
+            found.torn.append((name, len(content.torn)))
+    return contents
+
+
+def check_journals(check: Inspection, state: LedgerState, contents: dict[str, JournalContent]) -> None:
+    """Check the events that the ledger doesn't hold yet: their chains go on from the ledger's heads."""
+    for writer, content in contents.items():
+        for name, size in content.torn:
+            check.report(
+                "torn",
+                "note",
+                name,
+                "a complete last line",
+                f"{size} bytes of one whose writing was interrupted: its call had not returned",
+                advice="none needed: the next sealing sets it aside",
+                writer=writer,
+            )
+        head = state.heads.get(writer) or Head(0, GENESIS, closed=False)
+        files = {name for name, _ in content.lines}
+        stored, rows = _parse_journal(check, writer, content, head)
+        if writer in rows.opened:
+            check.learn_number(writer, rows.opened[writer])
+        check.learn_writer(state, writer)
+        if not stored:
+            continue
+        check.journal_events += len(stored)
+        check.see(min(r.time_us for r in stored), max(r.time_us for r in stored))
+        if check.deep:
+            file = next(iter(files)) if len(files) == 1 else f"journal/{writer}.*.jsonl"
+            check_chain(check, file, writer, stored, head.next, stored[-1].seq, head.link, None, rows.gaps)
+
+
+def _parse_journal(check: Inspection, writer: str, content: JournalContent, head: Head) -> tuple[list[Row], StoredRows]:
+    """Read a writer's lines that the ledger doesn't hold yet, and report those that aren't its events."""
+    lines = [line for _, line in content.lines]
+    table, good, reasons = segments.parse_lines(lines, check.description.store)
+    explained = iter(reasons)
+    for place, holds in enumerate(good):
+        if not holds:
+            check.report(
+                "tampered",
+                "finding",
+                content.lines[place][0],
+                "an event on every line",
+                f"line {place + 1} of the writer's journal isn't one: {next(explained)}",
+                writer=writer,
+            )
+    kept = [line for line, holds in zip(lines, good, strict=True) if holds]
+    rows = StoredRows()
+    rows.add(table, kept)
+    strangers = {name: len(found) for name, found in rows.by_writer.items() if name != writer}
+    for name, count in strangers.items():
+        check.report(
+            "tampered",
+            "finding",
+            content.lines[0][0],
+            f"events of writer {writer}",
+            f"{count} of writer {name}",
+            writer=writer,
+            events=count,
+        )
+    stored = [row for row in rows.by_writer[writer] if row.seq >= head.next]
+    return order_rows(check, content.lines[0][0], writer, stored), rows

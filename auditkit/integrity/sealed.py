@@ -1,0 +1,229 @@
+"""Checking sealed segments: the files the ledger lists, and every event in them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+
+from auditkit import tree
+from auditkit.errors import StoreDamaged
+from auditkit.event import GAP, GENESIS, LINE_TAIL_BYTES
+from auditkit.integrity.findings import Finding
+from auditkit.integrity.inspection import Inspection
+from auditkit.integrity.rows import StoredRows, check_chain, order_rows
+from auditkit.store import segments
+from auditkit.store.layout import read_segment_name
+from auditkit.store.ledger import LedgerState, SegmentEntry
+from auditkit.store.segments import Run, read_dropped
+
+
+def check_segments(check: Inspection, state: LedgerState, chosen: list[SegmentEntry]) -> dict[date, list[Finding]]:
+    """Check the chosen segments; gives what was found for each date."""
+    per_day: dict[date, list[Finding]] = {}
+    gone: dict[date, list[SegmentEntry]] = defaultdict(list)
+    for entry in chosen:
+        day = read_segment_name(entry.path)
+        assert day is not None  # the ledger's parser takes no other path
+        before = len(check.findings)
+        path = segments.locate_segment(check.layout, entry.path)
+        if path is None:
+            gone[day].append(entry)
+        else:
+            _check_segment(check, state, entry, path)
+        check.advance(entry.rows)
+        per_day.setdefault(day, []).extend(check.findings[before:])
+    for day, entries in gone.items():
+        before = len(check.findings)
+        whole = not check.layout.segment(entries[0].path).parent.is_dir()
+        for entry in entries:
+            _report_gone(check, entry, whole_partition=whole)
+        per_day[day].extend(check.findings[before:])
+    return per_day
+
+
+def _report_gone(check: Inspection, entry: SegmentEntry, *, whole_partition: bool) -> None:
+    one = entry.runs[0] if len(entry.runs) == 1 else None
+    check.report(
+        "missing",
+        "incomplete" if whole_partition else "finding",
+        entry.path,
+        f"a segment with {entry.rows} events of {_name_writers(entry)}, as the ledger says",
+        "no such partition" if whole_partition else "no file",
+        advice="restore it from a backup: nothing removed it with authority",
+        writer=one.writer if one else None,
+        seqs=(one.first, one.last) if one else None,
+        times=(entry.time_min, entry.time_max),
+        events=entry.rows,
+    )
+
+
+def _name_writers(entry: SegmentEntry) -> str:
+    writers = sorted({run.writer for run in entry.runs})
+    more = f" and {len(writers) - 3} more" if len(writers) > 3 else ""
+    return ", ".join(writers[:3]) + more
+
+
+def _check_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, path: Path) -> None:
+    check.checked_segments += 1
+    check.see(entry.time_min, entry.time_max)
+    digest = segments.digest_file(path)
+    sound = digest == entry.sha256
+    if not sound:
+        check.report(
+            "tampered",
+            "finding",
+            entry.path,
+            f"the SHA-256 {entry.sha256} that the ledger lists ({entry.rows} events of {_name_writers(entry)})",
+            f"{digest}: the file was changed",
+            times=(entry.time_min, entry.time_max),
+            events=entry.rows,
+        )
+    if not check.deep:
+        check.checked_events += entry.rows
+        return
+    if sound and _prove_segment(check, state, entry, path):
+        check.checked_events += entry.rows
+        return
+    try:
+        rows = _read_rows(check, path, limit=entry.rows * 2 + 1000)
+    except StoreDamaged as error:
+        check.report(
+            "tampered",
+            "finding",
+            entry.path,
+            "readable Parquet pages",
+            str(error),
+            times=(entry.time_min, entry.time_max),
+            events=entry.rows,
+        )
+        return
+    check.checked_events += len(rows.leaves)
+    for writer, details in rows.opened.items():
+        check.learn_number(writer, details)
+    for run in entry.runs:
+        check.learn_writer(state, run.writer)
+        stored = [row for row in rows.by_writer[run.writer] if run.first <= row.seq <= run.last]
+        stored = order_rows(check, entry.path, run.writer, stored)
+        check_chain(check, entry.path, run.writer, stored, run.first, run.last, run.prev, run.link, rows.gaps)
+    _check_strangers(check, entry, rows)
+    _check_leaves(check, entry, rows)
+
+
+def _prove_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, path: Path) -> bool:
+    """Prove a sound segment in one pass and bounded memory: every row, its MAC, its place in the chain and the tree.
+
+    Returns:
+        False as soon as a row isn't plainly the next one; the careful way then finds out what is wrong.
+    """
+    keys = check.writer_keys
+    if keys is None or len(entry.leaves) != 1 or entry.leaves[0].count != entry.rows:
+        return False
+    runs = iter(entry.runs)
+    run, prev, wanted = None, b"", 0
+    leaves = bytearray()
+    connection = segments.connect()
+    try:
+        for table in segments.read_tables(path):
+            lines = segments.rebuild_lines(table, check.description.store, connection)
+            details = table.column("details")
+            columns = (table.column(name).to_pylist() for name in ("writer", "seq", "epoch", "mac", "type"))
+            for index, (line, writer, seq, epoch, mac, kind) in enumerate(zip(lines, *columns, strict=True)):
+                if run is None or writer != run.writer or wanted > run.last:
+                    if run is not None and (prev != run.link or wanted != run.next):
+                        return False
+                    run = next(runs, None)
+                    if run is None or run.prev is None:
+                        return False
+                    prev, wanted = (GENESIS if run.first == 0 else run.prev), run.first
+                    if seq == 0:
+                        check.learn_number(writer, details[index].as_py())
+                    check.learn_writer(state, run.writer)
+                states = keys.find_states(writer, epoch)
+                if writer != run.writer or seq != wanted or mac is None or states is None:
+                    return False
+                inner = states[0].copy()
+                inner.update(prev + line[:-LINE_TAIL_BYTES] + b"}")
+                outer = states[1].copy()
+                outer.update(inner.digest())
+                if outer.digest() != mac:
+                    return False
+                prev = sha256(b"\0" + line).digest()
+                leaves += prev
+                wanted = seq + (read_dropped(details[index].as_py()) if kind == GAP else 1)
+    except StoreDamaged:
+        return False
+    finally:
+        connection.close()
+    if run is None or prev != run.link or wanted != run.next or next(runs, None) is not None:
+        return False
+    return tuple(tree.build_nodes(entry.leaves[0].first, bytes(leaves))) == entry.leaves[0].nodes
+
+
+def _read_rows(check: Inspection, path: Path, limit: int) -> StoredRows:
+    rows = StoredRows()
+    connection = segments.connect()
+    try:
+        for table in segments.read_tables(path):
+            if len(rows.leaves) + table.num_rows > limit:
+                raise StoreDamaged(f"expected at most {limit} rows in {path}, found more")
+            rows.add(table, segments.rebuild_lines(table, check.description.store, connection))
+    finally:
+        connection.close()
+    return rows
+
+
+def _check_strangers(check: Inspection, entry: SegmentEntry, rows: StoredRows) -> None:
+    """Report rows that the ledger doesn't list for this segment."""
+    runs: dict[str, list[Run]] = defaultdict(list)
+    for run in entry.runs:
+        runs[run.writer].append(run)
+    for writer, stored in rows.by_writer.items():
+        strange = [row for row in stored if not any(run.first <= row.seq <= run.last for run in runs[writer])]
+        if strange:
+            check.report(
+                "tampered",
+                "finding",
+                entry.path,
+                "only events that the ledger lists",
+                f"{len(strange)} others",
+                writer=writer,
+                seqs=(min(row.seq for row in strange), max(row.seq for row in strange)),
+                times=(min(row.time_us for row in strange), max(row.time_us for row in strange)),
+                events=len(strange),
+            )
+
+
+def _check_leaves(check: Inspection, entry: SegmentEntry, rows: StoredRows) -> None:
+    """Compare the leaves with the tree's nodes: what was sealed is there, in its order, and nothing else."""
+    if len(entry.leaves) != 1 or entry.leaves[0].count != len(rows.leaves):
+        same = False
+    else:
+        same = tuple(tree.build_nodes(entry.leaves[0].first, rows.leaves)) == entry.leaves[0].nodes
+    if not same and not any(f.file == entry.path for f in check.findings):
+        check.report(
+            "tampered",
+            "finding",
+            entry.path,
+            "the events under the nodes of the Merkle tree that the ledger lists",
+            "other events, or another order",
+            times=(entry.time_min, entry.time_max),
+            events=entry.rows,
+        )
+
+
+def check_unlisted(check: Inspection, state: LedgerState) -> None:
+    """Report files among the segments that no commit lists: other tools would read them as events."""
+    listed = set(state.segments)
+    for path in sorted(check.layout.events.rglob("*")):
+        name = path.relative_to(check.layout.root).as_posix()
+        if not path.is_dir() and name not in listed:
+            check.report(
+                "tampered",
+                "finding",
+                name,
+                "only segments that the ledger lists",
+                "a file that no commit added",
+                advice="move it out of the store: readers of plain Parquet would take it for events",
+            )

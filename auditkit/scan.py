@@ -1,0 +1,368 @@
+"""Scanning: sealed segments and live journals as one table of events.
+
+A reader lists the journals first, then takes the ledger's head, then passes over what the head already holds: an event
+that is sealed meanwhile is seen once, in one place or the other. DuckDB scans the Parquet files: partitions and
+segments outside the time range aren't opened, row groups are skipped by their statistics and Bloom filters, and only
+the columns that are asked for are read.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+from auditkit.errors import StoreDamaged, UsageError, explain_missing
+from auditkit.event import DAY_US, INTERNAL_PREFIX, make_schema
+from auditkit.store import journal, ledger, segments
+from auditkit.store.layout import Layout, read_segment_name, read_writer_day, start_of_day
+from auditkit.store.ledger import LedgerState, SegmentEntry
+
+try:
+    import duckdb
+    import pyarrow as pa
+except ModuleNotFoundError as error:
+    raise explain_missing(error, "seal") from error
+
+COLUMNS: Final = (
+    "id", "time", "type", "actor", "lead_id", "workflow", "outcome", "operation", "duration_us", "error_type",
+    "message", "traceback", "details", "writer", "seq",
+)  # fmt: skip
+"""Columns of the events that reading gives, in their order."""
+
+FILTERS: Final = ("type", "actor", "lead_id", "workflow", "outcome", "operation")
+"""Columns that a filter may name."""
+
+_SOURCES: Final = {"id": "writer || ':' || seq::VARCHAR"}
+_MEMORY_LIMIT: Final = "4GB"
+
+
+class UnreadableWarning(UserWarning):
+    """A journal holds lines that aren't events; `AuditTrail.verify` names them."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which events are wanted.
+
+    Attributes:
+        equal: For each filtered column the values that match; a column that isn't named matches everything.
+        since_us: Earliest time, microseconds since 1970, or None.
+        until_us: First time that is too late, or None.
+        internal: Whether the toolkit's own events are wanted.
+    """
+
+    equal: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    since_us: int | None = None
+    until_us: int | None = None
+    internal: bool = False
+
+    def overlaps(self, time_min: int, time_max: int) -> bool:
+        """Tell whether events between two times, both included, can match."""
+        return (self.until_us is None or time_min < self.until_us) and (
+            self.since_us is None or time_max >= self.since_us
+        )
+
+    def to_sql(self) -> tuple[str, list[str]]:
+        """Give the condition and its parameters."""
+        terms: list[str] = []
+        parameters: list[str] = []
+        for column, values in self.equal:
+            terms.append(f'"{column}" IN ({", ".join("?" * len(values))})' if values else "FALSE")
+            parameters.extend(values)
+        if self.since_us is not None:
+            terms.append(f"time >= make_timestamptz({self.since_us})")
+        if self.until_us is not None:
+            terms.append(f"time < make_timestamptz({self.until_us})")
+        if not self.internal:
+            terms.append(f"NOT starts_with(type, '{INTERNAL_PREFIX}')")
+        return " AND ".join(terms) or "TRUE", parameters
+
+
+def make_query(
+    since_us: int | None = None,
+    until_us: int | None = None,
+    *,
+    internal: bool = False,
+    **filters: str | Sequence[str] | None,
+) -> Query:
+    """Make a query from filters that are one value or several.
+
+    Raises:
+        UsageError: If a filter isn't text.
+
+    Example:
+        >>> make_query(type="error", actor=["ana", "bo"]).equal
+        (('type', ('error',)), ('actor', ('ana', 'bo')))
+    """
+    equal = []
+    for column, wanted in filters.items():
+        if wanted is None:
+            continue
+        values = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+        if not all(isinstance(value, str) for value in values):
+            raise UsageError(f"expected text or a list of texts as {column}, found {wanted!r:.200}")
+        equal.append((column, values))
+        if column == "type" and any(value.startswith(INTERNAL_PREFIX) for value in values):
+            internal = True
+    return Query(tuple(equal), since_us, until_us, internal)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The store as it was at one moment.
+
+    Attributes:
+        layout: The store's paths.
+        state: What the ledger said.
+        journals: The journals' events that the ledger didn't hold, by UTC date.
+        unreadable: How many journal lines aren't events.
+    """
+
+    layout: Layout
+    state: LedgerState
+    journals: dict[date, pa.Table]
+    unreadable: int = 0
+
+    def list_days(self) -> list[date]:
+        """List the UTC dates that have events, the toolkit's own included."""
+        sealed = {day for path in self.state.segments if (day := read_segment_name(path))}
+        return sorted(sealed | set(self.journals))
+
+    def restrict(self, day: date) -> Snapshot:
+        """Give the part of the snapshot that lies in one UTC date."""
+        kept = {path: entry for path, entry in self.state.segments.items() if read_segment_name(path) == day}
+        journals = {day: self.journals[day]} if day in self.journals else {}
+        return replace(self, state=replace(self.state, segments=kept), journals=journals)
+
+
+def take_snapshot(layout: Layout, store: str, query: Query | None = None, state: LedgerState | None = None) -> Snapshot:
+    """Read what a query can see: the journals, then the ledger.
+
+    Args:
+        layout: The store's paths.
+        store: Id of the store.
+        query: Journals outside its time range aren't read.
+        state: An earlier state of the ledger to go on from.
+
+    Raises:
+        StoreDamaged: If the ledger can't be read.
+    """
+    query = query or Query(internal=True)
+    contents: list[tuple[date, str, list[bytes]]] = []
+    for part in journal.list_parts(layout):
+        day = read_writer_day(part.writer)
+        if day is None or not query.overlaps(start_of_day(day), start_of_day(day) + DAY_US - 1):
+            continue
+        lines = list(journal.split_lines(journal.read_part(part).data))
+        if lines:
+            contents.append((day, part.writer, lines))
+    state = ledger.load_state(layout, store, state)
+    journals, unreadable = _read_journals(contents, store, state)
+    if unreadable:
+        warnings.warn(
+            f"{unreadable} lines of the journals in {layout.journal} are not events and are left out: "
+            "run `auditkit integrity` to see which",
+            UnreadableWarning,
+            stacklevel=4,
+        )
+    return Snapshot(layout, state, journals, unreadable)
+
+
+def _read_journals(
+    contents: list[tuple[date, str, list[bytes]]], store: str, state: LedgerState
+) -> tuple[dict[date, pa.Table], int]:
+    by_day: dict[date, list[bytes]] = {}
+    for day, _, lines in contents:
+        by_day.setdefault(day, []).extend(lines)
+    unreadable, journals = 0, {}
+    for day, lines in by_day.items():
+        table, good, _ = segments.parse_lines(lines, store)
+        unreadable += good.count(False)
+        table = _drop_sealed(table, state)
+        if table.num_rows:
+            journals[day] = table
+    return journals, unreadable
+
+
+def _drop_sealed(table: pa.Table, state: LedgerState) -> pa.Table:
+    """Drop the rows that the ledger holds, and a second copy of a row."""
+    writers, seqs = table.column("writer").to_pylist(), table.column("seq").to_pylist()
+    seen: dict[str, int] = {}
+    keep = []
+    for index, (writer, seq) in enumerate(zip(writers, seqs, strict=True)):
+        head = state.heads.get(writer)
+        if seq >= max(head.next if head else 0, seen.get(writer, 0)):
+            seen[writer] = seq + 1
+            keep.append(index)
+    return table if len(keep) == table.num_rows else table.take(keep)
+
+
+def scan_events(
+    snapshot: Snapshot,
+    query: Query,
+    columns: Sequence[str] = COLUMNS,
+    *,
+    limit: int | None = None,
+    newest: bool = False,
+    ordered: bool = True,
+) -> pa.Table:
+    """Find the events of a snapshot that match.
+
+    Args:
+        snapshot: The store as it was.
+        query: Which events.
+        columns: Which of `COLUMNS`.
+        limit: At most so many, the earliest, or the latest with ``newest``.
+        newest: Whether a limit keeps the latest; the order of the result is by time all the same.
+        ordered: Whether the result is ordered by time, writer and sequence number.
+
+    Raises:
+        StoreDamaged: If a segment is missing or can't be read.
+    """
+    with _select(snapshot, query, columns, limit=limit, newest=newest, ordered=ordered) as found:
+        table: pa.Table = found.relation.to_arrow_table()
+    return table
+
+
+def stream_events(
+    snapshot: Snapshot,
+    query: Query,
+    columns: Sequence[str] = COLUMNS,
+    *,
+    rows: int = 65_536,
+    ordered: bool = True,
+) -> Iterator[pa.Table]:
+    """Give the events of a snapshot in pieces, one UTC date after the other, so that memory holds one date at most.
+
+    Args:
+        snapshot: The store as it was.
+        query: Which events.
+        columns: Which of `COLUMNS`.
+        rows: How many rows a piece has at most.
+        ordered: Whether the pieces are ordered by time.
+
+    Raises:
+        StoreDamaged: If a segment is missing or can't be read.
+    """
+    for day in snapshot.list_days():
+        start = start_of_day(day)
+        if not query.overlaps(start, start + DAY_US - 1):
+            continue
+        with _select(snapshot.restrict(day), query, columns, ordered=ordered) as found:
+            for batch in found.relation.to_arrow_reader(rows):
+                if batch.num_rows:
+                    yield pa.Table.from_batches([batch])
+
+
+def count_events(snapshot: Snapshot, query: Query) -> int:
+    """Count the events of a snapshot that match."""
+    with _select(snapshot, query, ("seq",), ordered=False) as found:
+        ((count,),) = found.relation.aggregate("count(*)").fetchall()
+    return int(count)
+
+
+class _select:  # noqa: N801 - reads as the verb it is, as contextlib's own managers do
+    """An open selection; a context manager, since DuckDB reads its files while the result is consumed."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        query: Query,
+        columns: Sequence[str],
+        *,
+        limit: int | None = None,
+        newest: bool = False,
+        ordered: bool = True,
+    ) -> None:
+        self._snapshot = snapshot
+        self._connection = segments.connect()
+        self._connection.execute(f"SET memory_limit = '{_MEMORY_LIMIT}'")
+        self._connection.execute("SET temp_directory = ?", [str(Path(tempfile.gettempdir()) / "auditkit-duckdb")])
+        self._connection.execute("SET preserve_insertion_order = false")
+        where, parameters = query.to_sql()
+        files = [_find_file(snapshot.layout, e) for e in _choose_segments(snapshot, query)]
+        sources = []
+        if files:
+            quoted = ", ".join(_quote_path(file) for file in files)
+            sources.append(f"SELECT * FROM read_parquet([{quoted}], hive_partitioning = false)")
+        live = [
+            table
+            for day, table in snapshot.journals.items()
+            if query.overlaps(start_of_day(day), start_of_day(day) + DAY_US - 1)
+        ]
+        self._connection.register("journals", pa.concat_tables(live) if live else make_schema().empty_table())
+        if live or not files:
+            sources.append("SELECT * FROM journals")
+        printed = ", ".join(
+            f'{_SOURCES.get(column, f"{chr(34)}{column}{chr(34)}")} AS "{column}"' for column in columns
+        )
+        order = "time, writer, seq"
+        sql = f"SELECT * FROM ({' UNION ALL '.join(sources)}) WHERE {where}"
+        if limit is not None:
+            direction = "time DESC, writer DESC, seq DESC" if newest else order
+            sql = f"SELECT * FROM ({sql} ORDER BY {direction} LIMIT {int(limit)})"
+        sql = f"SELECT {printed} FROM ({sql})" + (f" ORDER BY {order}" if ordered else "")
+        self._sql, self._parameters = sql, parameters
+
+    def __enter__(self) -> _select:
+        try:
+            self.relation: duckdb.DuckDBPyRelation = self._connection.sql(self._sql, params=self._parameters)
+        except BaseException as error:
+            self._connection.close()
+            self._explain(error)
+            raise
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._connection.close()
+        if error is not None:
+            self._explain(error)
+
+    def _explain(self, error: BaseException) -> None:
+        if isinstance(error, duckdb.Error):
+            raise StoreDamaged(
+                f"expected readable segments in {self._snapshot.layout.events}, found damage ({str(error)[:300]}): "
+                "run `auditkit integrity` to see which file, and restore it from a backup"
+            ) from error
+
+
+def _choose_segments(snapshot: Snapshot, query: Query) -> list[SegmentEntry]:
+    return [e for e in snapshot.state.segments.values() if query.overlaps(e.time_min, e.time_max)]
+
+
+def _find_file(layout: Layout, entry: SegmentEntry) -> Path:
+    path = segments.locate_segment(layout, entry.path)
+    if path is not None:
+        size = path.stat().st_size
+        if size != entry.bytes:
+            raise StoreDamaged(
+                f"expected {entry.bytes} bytes in {path}, as the ledger says, found {size}: "
+                "run `auditkit integrity`, and restore the file from a backup"
+            )
+        return path
+    raise StoreDamaged(
+        f"expected the segment {entry.path} with {entry.rows} events in {layout.root}, as the ledger says, found none: "
+        "run `auditkit integrity` for the whole damage, and restore the file from a backup"
+    )
+
+
+def _quote_path(path: Path) -> str:
+    """Quote a path for SQL; DuckDB takes ``*``, ``?`` and ``[`` in it for a pattern."""
+    escaped = "".join(f"[{c}]" if c in "*?[" else c for c in str(path.absolute()))
+    return "'" + escaped.replace("'", "''") + "'"
+
+
+def find_time_span(day: date) -> tuple[int, int]:
+    """Give the first microsecond of a UTC date and that of the next.
+
+    Example:
+        >>> find_time_span(find_day(0))
+        (0, 86400000000)
+    """
+    start = start_of_day(day)
+    return start, start + DAY_US

@@ -1,0 +1,315 @@
+"""Sealing: journals become Parquet segments, and the ledger says so.
+
+Stage, sync, commit to the ledger, rename in, and only then drop the journal. Each step can be repeated after a crash
+with the same result: what isn't in the ledger was never sealed and its journal is still there; what is in the ledger
+but not in its place lies in staging; what is sealed and still in a journal is passed over by readers and dropped by
+the next sealer. One process seals at a time: it holds ``seal.lock``.
+
+Run as ``python -m auditkit.sealing`` with a request on standard input (see `auditkit.spawning`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from auditkit import note, tree
+from auditkit.errors import AuditError, StoreDamaged
+from auditkit.keys import Keys
+from auditkit.store import durable, journal, ledger
+from auditkit.store.description import StoreDescription, read_description, set_public_key
+from auditkit.store.journal import Part
+from auditkit.store.keyring import read_secret
+from auditkit.store.layout import Layout, name_segment, read_writer_day, today
+from auditkit.store.ledger import Commit, LeafRange, LedgerState, SegmentEntry
+from auditkit.store.segments import CHUNK_BYTES, Head, Reject, SealedSegment, SegmentWriter
+
+MAX_SEGMENT_ROWS: Final = 1_000_000
+"""Rows at which a segment is finished and the next is begun: about 50 MB."""
+
+
+@dataclass(frozen=True)
+class SealResult:
+    """What one sealing did.
+
+    Attributes:
+        events: How many events it sealed.
+        segments: Paths of the new segments, relative to the store.
+        commit: Number of its ledger commit, None if there was nothing to seal or another process was sealing.
+        quarantined: How many journal lines could not be believed and were set aside.
+        busy: Whether another process held the lock.
+        seconds: How long it took.
+    """
+
+    events: int = 0
+    segments: tuple[str, ...] = ()
+    commit: int | None = None
+    quarantined: int = 0
+    busy: bool = False
+    seconds: float = 0.0
+
+
+@dataclass
+class _Plan:
+    """What one sealing has read and written so far."""
+
+    segments: list[tuple[str, SealedSegment]] = field(default_factory=list)
+    sizes: dict[Part, int] = field(default_factory=dict)
+    rejects: dict[str, list[Reject]] = field(default_factory=dict)
+
+    @property
+    def quarantined(self) -> int:
+        return sum(map(len, self.rejects.values()))
+
+
+def seal_store(layout: Layout, keys: Keys, *, live: bool = True, wait: bool = True) -> SealResult:
+    """Seal what the journals hold.
+
+    Args:
+        layout: The store's paths.
+        keys: The store's keys.
+        live: Whether complete lines of journals that a process still owns are sealed too; those of an earlier day
+            always are, so that a stopped process can't keep a day open.
+        wait: Whether to wait for another sealer; otherwise its work is left to it.
+
+    Returns:
+        What was done.
+
+    Raises:
+        StoreDamaged: If the ledger can't be continued; the journals are untouched.
+        ExtraMissing: If the ``seal`` extra isn't installed.
+        OSError: If the disk refuses; the journals are untouched.
+    """
+    start = time.perf_counter()
+    description = read_description(layout)
+    with durable.hold_lock(layout.seal_lock, wait=wait) as held:
+        if not held:
+            return SealResult(busy=True)
+        description = _complete_description(layout, description, keys)
+        state = ledger.load_state(layout, description.store)
+        recover(layout, state)
+        plan = _write_segments(layout, state, live=live)
+        result = SealResult(quarantined=plan.quarantined)
+        if plan.segments:
+            _quarantine(layout, plan)
+            state, commit = _commit(layout, state, keys, plan)
+            recover(layout, state)
+            result = replace(
+                result,
+                events=commit.events,
+                segments=tuple(entry.path for entry in commit.add),
+                commit=commit.number,
+            )
+        elif plan.rejects:
+            _quarantine(layout, plan)
+        _drop_journals(layout, plan)
+    return replace(result, seconds=time.perf_counter() - start)
+
+
+def _complete_description(layout: Layout, description: StoreDescription, keys: Keys) -> StoreDescription:
+    verifier_key = _verifier_key(description.store, keys)
+    if description.public_key is None:
+        return set_public_key(layout, description, verifier_key)
+    return description
+
+
+def _verifier_key(store: str, keys: Keys) -> str:
+    return note.format_verifier_key(ledger.name_origin(store), note.derive_public_key(keys.signing_seed))
+
+
+def recover(layout: Layout, state: LedgerState) -> None:
+    """Finish what an interrupted sealing left: move committed segments in, remove what was never committed.
+
+    Raises:
+        StoreDamaged: If a committed segment is neither in its place nor in staging; `auditkit integrity` names it.
+    """
+    if not layout.staging.is_dir():
+        return
+    staged = {path.name: path for path in layout.staging.iterdir()}
+    folders = set()
+    for entry in state.segments.values():
+        source = staged.pop(layout.staged(entry.path).name, None)
+        if source is None:
+            continue
+        target = layout.segment(entry.path)
+        durable.make_folder(target.parent)
+        durable.publish_file(source, target)
+        folders.add(target.parent)
+    for folder in folders:
+        durable.sync_folder(folder)
+    for leftover in staged.values():
+        leftover.unlink()
+
+
+def _choose_parts(layout: Layout, *, live: bool) -> dict[date, dict[str, list[Part]]]:
+    """List the parts to seal, by date and writer."""
+    chosen: dict[date, dict[str, list[Part]]] = defaultdict(lambda: defaultdict(list))
+    now = today()
+    for part in journal.list_parts(layout):
+        day = read_writer_day(part.writer)
+        if day is not None and (live or day < now or not journal.is_owned(part)):
+            chosen[day][part.writer].append(part)
+    return chosen
+
+
+def _write_segments(layout: Layout, state: LedgerState, *, live: bool) -> _Plan:
+    plan = _Plan()
+    heads = {writer: Head(head.next, head.link, head.closed) for writer, head in state.heads.items()}
+    durable.make_folder(layout.staging)
+    for day, writers in sorted(_choose_parts(layout, live=live).items()):
+        segment: SegmentWriter | None = None
+        for writer, parts in sorted(writers.items()):
+            for part in parts:
+                for number, lines in _read_chunks(part, plan):
+                    if segment is None:
+                        path = layout.staging / f"writing-{os.getpid()}-{len(plan.segments)}.parquet"
+                        segment = SegmentWriter(path, state.store, day, heads)
+                    rejects = segment.add(writer, lines, number)
+                    if rejects:
+                        plan.rejects.setdefault(part.path.name, []).extend(rejects)
+                    if segment.rows >= MAX_SEGMENT_ROWS:
+                        _finish(layout, plan, segment)
+                        segment = None
+        if segment is not None:
+            _finish(layout, plan, segment)
+    return plan
+
+
+def _read_chunks(part: Part, plan: _Plan) -> Iterator[tuple[int, list[bytes]]]:
+    """Give a part's complete lines, some megabytes at a time, with the number of the first; notes a torn end."""
+    number, rest, size = 1, b"", 0
+    try:
+        file = part.path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        while chunk := file.read(CHUNK_BYTES):
+            size += len(chunk)
+            rest += chunk
+            end = rest.rfind(b"\n") + 1
+            if end:
+                lines = rest[: end - 1].split(b"\n")
+                yield number, lines
+                number += len(lines)
+                rest = rest[end:]
+    plan.sizes[part] = size
+    if rest and not journal.is_owned(part):
+        torn = Reject(number, rest, "expected a complete line, found one whose writing was interrupted")
+        plan.rejects.setdefault(part.path.name, []).append(torn)
+
+
+def _finish(layout: Layout, plan: _Plan, segment: SegmentWriter) -> None:
+    sealed = segment.close()
+    if sealed is None:
+        return
+    name = name_segment(sealed.day, sealed.digest)
+    durable.sync_file(segment.path)
+    segment.path.chmod(0o600)
+    segment.path.rename(layout.staged(name))
+    plan.segments.append((name, sealed))
+
+
+def _commit(layout: Layout, state: LedgerState, keys: Keys, plan: _Plan) -> tuple[LedgerState, Commit]:
+    durable.sync_folder(layout.staging)
+    entries, place = [], state.size
+    for name, sealed in plan.segments:
+        leaves = LeafRange(place, sealed.rows, tuple(tree.build_nodes(place, sealed.leaves)))
+        place += sealed.rows
+        entries.append(
+            SegmentEntry(
+                name,
+                sealed.digest,
+                sealed.size,
+                sealed.rows,
+                sealed.time_min,
+                sealed.time_max,
+                (leaves,),
+                sealed.runs,
+            )
+        )
+    number, key = keys.draw()
+    verifier_key = _verifier_key(state.store, keys)
+    commit = Commit(
+        number=state.number + 1,
+        time=time.time_ns() // 1000,
+        key_n=number,
+        why="seal",
+        detail=f"{plan.quarantined} lines quarantined" if plan.quarantined else None,
+        prev_root=state.root,
+        first_leaf=state.size,
+        add=tuple(entries),
+        remove=(),
+        keys=None if state.verifier_key else {"old": None, "new": verifier_key, "old_signature": None},
+    )
+    commit = ledger.make_commit(state, commit, keys, key)
+    faults = ledger.check_commit(state, commit)
+    if faults:
+        raise StoreDamaged(f"expected a commit that follows the ledger, found one that doesn't: {faults[0]}")
+    if not ledger.publish_commit(layout, commit):
+        raise StoreDamaged(
+            f"expected ledger commit {commit.number} of {layout.root} to be free, found it taken: another process "
+            "seals without the lock; seal again"
+        )
+    return ledger.apply_commit(state, commit), commit
+
+
+def _quarantine(layout: Layout, plan: _Plan) -> None:
+    """Keep what could not be believed, with the reason, before its journal is dropped."""
+    durable.make_folder(layout.quarantine)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    for name, rejects in plan.rejects.items():
+        records = b"".join(
+            orjson.dumps(
+                {
+                    "journal": name,
+                    "line": reject.number,
+                    "reason": reject.reason,
+                    "bytes": len(reject.line),
+                    "text": reject.line.decode(errors="backslashreplace"),
+                }
+            )
+            + b"\n"
+            for reject in rejects
+        )
+        durable.create_file(layout.quarantine / f"{name.removesuffix('.jsonl')}.{stamp}.jsonl", records)
+
+
+def _drop_journals(layout: Layout, plan: _Plan) -> None:
+    """Remove the parts that are sealed whole, unless their owner lives or has written since."""
+    removed = [journal.remove_part(part, size) for part, size in plan.sizes.items()]
+    if any(removed):
+        durable.sync_folder(layout.journal)
+
+
+def main() -> int:
+    """Seal as a child process asked to: a request on standard input, the result on standard output."""
+    import pyarrow
+
+    pyarrow.set_cpu_count(1)
+    pyarrow.set_io_thread_count(1)
+    request = orjson.loads(sys.stdin.buffer.read())
+    try:
+        result = seal_store(
+            Layout(Path(request["store"])),
+            read_secret(request["keys"]),
+            live=request["live"],
+            wait=request["wait"],
+        )
+    except (AuditError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.buffer.write(orjson.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

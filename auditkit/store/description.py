@@ -1,0 +1,166 @@
+"""``store.json``: which store this is. Written once, and completed once with the public key by the first sealer."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from auditkit.errors import FormatUnknown, KeyMissing, StoreDamaged, StoreMissing
+from auditkit.event import FORMAT
+from auditkit.keys import Keys
+from auditkit.store import durable
+from auditkit.store.keyring import KeyFile, choose_given, find_keys, locate_key_file
+from auditkit.store.layout import Layout, is_store_name, name_store
+
+DEFAULT_STORE: Final = "audit"
+"""Folder of the store when neither an argument nor ``$AUDITKIT_STORE`` names one."""
+
+_MAX_BYTES = 64 << 10
+
+
+@dataclass(frozen=True)
+class StoreDescription:
+    """What ``store.json`` says.
+
+    Attributes:
+        store: Id of the store.
+        key_id: Public name of its root key.
+        created_us: When it was made, microseconds since 1970.
+        public_key: The Ed25519 key of its checkpoints as a verifier key (C2SP signed note), None until the first
+            sealing. It is a convenience for people who have it from elsewhere: a key that lies beside the data it
+            vouches for proves nothing.
+    """
+
+    store: str
+    key_id: str
+    created_us: int
+    public_key: str | None = None
+
+    def to_bytes(self) -> bytes:
+        """Print the file's content."""
+        fields = {
+            "auditkit": "store",
+            "format": FORMAT,
+            "store": self.store,
+            "key_id": self.key_id,
+            "created": self.created_us,
+            "public_key": self.public_key,
+        }
+        return orjson.dumps(fields, option=orjson.OPT_INDENT_2) + b"\n"
+
+
+def choose_path(path: str | os.PathLike[str] | None) -> Path:
+    """Decide where the store lies: the argument, else ``$AUDITKIT_STORE``, else ``./audit``.
+
+    Example:
+        >>> choose_path("somewhere").name
+        'somewhere'
+    """
+    if path is not None:
+        return Path(path)
+    return Path(os.environ.get("AUDITKIT_STORE") or DEFAULT_STORE)
+
+
+def read_description(layout: Layout) -> StoreDescription:
+    """Read ``store.json``.
+
+    Raises:
+        StoreMissing: If there is no store at the path.
+        FormatUnknown: If a newer auditkit wrote it.
+        StoreDamaged: If it can't be read as what it should be.
+    """
+    path = layout.description
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StoreMissing(
+            f"expected an audit store at {layout.root}, found no store.json there: "
+            "name the right folder (--store, $AUDITKIT_STORE or the path argument), or record a first event"
+        ) from error
+    try:
+        fields = orjson.loads(data)
+        if fields["auditkit"] != "store" or type(fields["format"]) is not int:
+            raise KeyError("auditkit")
+        if fields["format"] != FORMAT:
+            raise FormatUnknown(
+                f"expected format {FORMAT} in {path}, found format {fields['format']}: use a newer auditkit"
+            )
+        description = StoreDescription(
+            store=fields["store"],
+            key_id=fields["key_id"],
+            created_us=fields["created"],
+            public_key=fields["public_key"],
+        )
+        if not is_store_name(description.store) or type(description.key_id) is not str:
+            raise KeyError("store")
+        if description.public_key is not None and type(description.public_key) is not str:
+            raise KeyError("public_key")
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreDamaged(
+            f"expected a store's description in {path}, found something else ({error}): "
+            "restore store.json from a backup; the events beside it are untouched"
+        ) from error
+    return description
+
+
+def open_or_create(
+    layout: Layout,
+    secret_key: str | bytes | None = None,
+    key_file: str | os.PathLike[str] | None = None,
+) -> tuple[StoreDescription, Keys]:
+    """Open a store with its keys, or make both.
+
+    The key comes first: a store is never there without its key, however many processes start at once.
+
+    Raises:
+        KeyMissing: If the store is there but its key isn't.
+        KeyMismatch: If the key that is given isn't the store's.
+        StoreDamaged: If the folder holds events but no ``store.json``.
+    """
+    if not layout.description.exists():
+        _create(layout, secret_key, key_file)
+    description = read_description(layout)
+    try:
+        keys = find_keys(description.store, description.key_id, secret_key, key_file)
+    except KeyMissing as error:
+        raise KeyMissing(f"the store at {layout.root} exists, but not its key. {error}") from error
+    return description, keys
+
+
+def _create(layout: Layout, secret_key: str | bytes | None, key_file: str | os.PathLike[str] | None) -> None:
+    for folder in (layout.journal, layout.ledger, layout.events):
+        if folder.is_dir() and any(folder.iterdir()):
+            raise StoreDamaged(
+                f"expected an empty or new folder for a store at {layout.root}, found {folder.name}/ with files but "
+                "no store.json: restore store.json from a backup, or name another folder"
+            )
+    store = name_store()
+    given = choose_given(secret_key, key_file)
+    if given is None:
+        given = locate_key_file(store)
+    made = not isinstance(given, Path) or not given.exists()
+    keys: Keys = (KeyFile.create(given, store) if made else KeyFile(given)) if isinstance(given, Path) else given
+    description = StoreDescription(store, keys.key_id, time.time_ns() // 1000)
+    for folder in (layout.root, layout.journal, layout.ledger, layout.events):
+        durable.make_folder(folder)
+    if not durable.create_file(layout.description, description.to_bytes()) and made and key_file is None:
+        _forget_own(given, store)
+
+
+def _forget_own(given: object, store: str) -> None:
+    # Another process made the store first. Its key counts; the one made here was never used by anybody.
+    if isinstance(given, Path) and given == locate_key_file(store):
+        given.unlink(missing_ok=True)
+
+
+def set_public_key(layout: Layout, description: StoreDescription, verifier_key: str) -> StoreDescription:
+    """Complete ``store.json`` with the public key; called under the seal lock, once in a store's life."""
+    completed = StoreDescription(description.store, description.key_id, description.created_us, verifier_key)
+    durable.replace_file(layout.description, completed.to_bytes())
+    return completed

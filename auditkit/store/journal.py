@@ -1,0 +1,160 @@
+"""Journals: append-only files of lines, one writer's part each, locked by their owner while it lives.
+
+One file for each writing process, never a shared one: a process killed inside a large append leaves a torn line, and
+in a file of its own that line can only be the last.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from auditkit.store import durable
+from auditkit.store.layout import Layout, read_part_name
+
+_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+@dataclass(frozen=True)
+class Part:
+    """One journal file as found on disk.
+
+    Attributes:
+        path: Where it lies.
+        writer: Id of its writer.
+        number: Place among the writer's parts, from 0.
+    """
+
+    path: Path
+    writer: str
+    number: int
+
+
+def open_part(layout: Layout, writer: str, number: int) -> tuple[int, int]:
+    """Make and lock a new part for its owner.
+
+    A sealer may see the file between its making and its locking, take it for a dead writer's, and remove it while it
+    is empty. So the lock is waited for, and the path must still name the locked file; otherwise the next number is
+    taken.
+
+    Args:
+        layout: The store's paths.
+        writer: Id of the writer.
+        number: Wanted place among its parts.
+
+    Returns:
+        The open descriptor, and the number that was taken.
+
+    Raises:
+        OSError: If the file can't be made.
+    """
+    while True:
+        path = layout.part(writer, number)
+        descriptor = os.open(path, _FLAGS, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _names(path, descriptor):
+                return descriptor, number
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        number += 1
+
+
+def _names(path: Path, descriptor: int) -> bool:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    mine = os.fstat(descriptor)
+    return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)
+
+
+def list_parts(layout: Layout) -> list[Part]:
+    """List the journal's parts, by writer and number; files of other names are not the journal's."""
+    try:
+        names = [path.name for path in layout.journal.iterdir()]
+    except FileNotFoundError:
+        return []
+    found = []
+    for name in sorted(names):
+        parsed = read_part_name(name)
+        if parsed is not None:
+            found.append(Part(layout.journal / name, parsed.writer, parsed.part))
+    return found
+
+
+def is_owned(part: Part) -> bool:
+    """Tell whether a living process still holds a part; a part that has vanished is nobody's."""
+    try:
+        descriptor = os.open(part.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        return not durable.try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_part(part: Part, size: int) -> bool:
+    """Remove a part whose lines are all sealed, unless it is owned or has grown since.
+
+    Args:
+        part: The part.
+        size: Its length in bytes when it was read.
+
+    Returns:
+        Whether it is gone.
+    """
+    try:
+        descriptor = os.open(part.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return True
+    try:
+        if not durable.try_lock(descriptor) or os.fstat(descriptor).st_size != size:
+            return False
+        part.path.unlink()
+        return True
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class PartContent:
+    """What a part holds.
+
+    Attributes:
+        data: Its complete lines, each with its newline.
+        torn: What stands behind the last newline: a line whose writing was interrupted, or one being written now.
+    """
+
+    data: bytes
+    torn: bytes
+
+    @property
+    def size(self) -> int:
+        """Length of the part in bytes when it was read."""
+        return len(self.data) + len(self.torn)
+
+
+def read_part(part: Part, offset: int = 0) -> PartContent:
+    """Read a part's complete lines; one that has vanished is empty."""
+    try:
+        with part.path.open("rb") as file:
+            file.seek(offset)
+            content = file.read()
+    except FileNotFoundError:
+        return PartContent(b"", b"")
+    end = content.rfind(b"\n") + 1
+    return PartContent(content[:end], content[end:])
+
+
+def split_lines(data: bytes) -> Iterator[bytes]:
+    """Give each line of a part's complete lines, without its newline."""
+    if data:
+        yield from data[:-1].split(b"\n")

@@ -1,0 +1,200 @@
+"""Where keys are kept: the key file of a store, and which key a caller or the environment names.
+
+A key file is JSON, mode 0600 in a folder of mode 0700, by default where the platform keeps a user's data, and never in
+the store: whoever reads it can forge every event of the store.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+import orjson
+
+from auditkit.errors import KeyMismatch, KeyMissing, UsageError
+from auditkit.keys import GivenKey, Keys, identify_key, ratchet_key
+from auditkit.store import durable
+
+
+class KeyFile:
+    """The keys of a key file.
+
+    Args:
+        path: An existing key file; `KeyFile.create` makes one.
+
+    Raises:
+        KeyMissing: If the file isn't there or can't be read.
+        KeyMismatch: If it isn't a key file of a version this auditkit knows.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        state = self._load()
+        self._root = bytes.fromhex(state["root"])
+        self._sign = bytes.fromhex(state["sign"])
+        self.key_id = identify_key(self._root)
+
+    def __repr__(self) -> str:
+        return f"KeyFile({str(self.path)!r}, key_id={self.key_id!r})"
+
+    def __reduce__(self) -> str:
+        raise TypeError("keys are not pickled")
+
+    @classmethod
+    def create(cls, path: Path, store: str) -> KeyFile:
+        """Make a store's key file with a new random root, or open the one that another process made first."""
+        root = secrets.token_bytes(32)
+        state = {
+            "store": store,
+            "root": root.hex(),
+            "sign": secrets.token_hex(32),
+            "n": 0,
+            "current": root.hex(),
+        }
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        durable.create_file(path, cls._dump(state))
+        return cls(path)
+
+    @staticmethod
+    def _dump(state: dict[str, object]) -> bytes:
+        text = {"auditkit": "key", "v": 1, "mode": "ordinary", **state}
+        return orjson.dumps(text, option=orjson.OPT_INDENT_2) + b"\n"
+
+    def _load(self) -> dict[str, str]:
+        try:
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise KeyMissing(
+                f"expected a key file at {self.path}, but it can't be read ({error.strerror}): give key_file=, "
+                "secret_key=, $AUDITKIT_KEY_FILE or $AUDITKIT_KEY, or restore the file from its backup"
+            ) from error
+        try:
+            state = orjson.loads(data)
+            known = state["auditkit"] == "key" and state["v"] == 1 and state["mode"] == "ordinary"
+            sound = known and all(len(bytes.fromhex(state[k])) == 32 for k in ("root", "sign", "current"))
+            sound = sound and type(state["n"]) is int and state["n"] >= 0 and type(state["store"]) is str
+        except (ValueError, KeyError, TypeError):
+            sound = False
+        if not sound:
+            # The content is not shown: it may be a damaged file that still holds the key.
+            raise KeyMismatch(
+                f"expected an auditkit key file of version 1 at {self.path}, found something else: "
+                "restore it from its backup, or name the right file with key_file= or $AUDITKIT_KEY_FILE"
+            )
+        return {key: state[key] for key in ("store", "root", "sign", "n", "current")}
+
+    def draw(self) -> tuple[int, bytes]:
+        """Take the next ``n`` and K[n] under a lock on the key file.
+
+        Raises:
+            KeyMissing: If the file has vanished or can't be replaced.
+        """
+        with durable.hold_lock(self.path.with_name(self.path.name + ".lock")):
+            state: dict[str, object] = {**self._load()}
+            n, key = int(str(state["n"])), bytes.fromhex(str(state["current"]))
+            state["n"] = n + 1
+            state["current"] = ratchet_key(key).hex()
+            durable.replace_file(self.path, self._dump(state))
+        return n, key
+
+    def find(self, numbers: Iterable[int]) -> dict[int, bytes]:
+        """Give K[n] for each number, by ratcheting the root: about a microsecond a step up to the largest."""
+        wanted = sorted(set(numbers))
+        found: dict[int, bytes] = {}
+        n, key = 0, self._root
+        for number in wanted:
+            while n < number:
+                key = ratchet_key(key)
+                n += 1
+            found[number] = key
+        return found
+
+    def count_drawn(self, store: str) -> int | None:
+        """Say how many keys were drawn, None if the file was made for another store and may serve several."""
+        state = self._load()
+        return int(state["n"]) if state["store"] == store else None
+
+    @property
+    def signing_seed(self) -> bytes:
+        """Seed of the Ed25519 key that signs checkpoints, 32 bytes."""
+        return self._sign
+
+    def to_secret(self) -> dict[str, str]:
+        """Describe the source to a child process: only the file's path."""
+        return {"key_file": str(self.path)}
+
+
+def read_secret(description: dict[str, str]) -> Keys:
+    """Make the keys again that `Keys.to_secret` described."""
+    if "secret" in description:
+        return GivenKey(bytes.fromhex(description["secret"]))
+    return KeyFile(Path(description["key_file"]))
+
+
+def locate_key_file(store: str) -> Path:
+    """Say where a store's key file lies by the platform's convention, outside the store.
+
+    Args:
+        store: Id of the store.
+
+    Example:
+        >>> locate_key_file("k3f9").name
+        'k3f9.key'
+    """
+    import platformdirs  # 6 ms that a process with a given key needn't pay
+
+    return Path(platformdirs.user_data_dir("auditkit", appauthor=False)) / "keys" / f"{store}.key"
+
+
+def choose_given(secret_key: str | bytes | None, key_file: str | os.PathLike[str] | None) -> Keys | Path | None:
+    """Decide which key the caller or the environment names; arguments go before variables.
+
+    Returns:
+        The keys of a given secret, the path of a named key file, or None for the store's own key file.
+
+    Raises:
+        UsageError: If a secret and a file are given together.
+    """
+    if secret_key is not None and key_file is not None:
+        raise UsageError("expected secret_key= or key_file=, found both: give one")
+    if secret_key is not None:
+        return GivenKey(secret_key)
+    if key_file is not None:
+        return Path(key_file)
+    if secret := os.environ.get("AUDITKIT_KEY"):
+        return GivenKey(secret)
+    if named := os.environ.get("AUDITKIT_KEY_FILE"):
+        return Path(named)
+    return None
+
+
+def find_keys(
+    store: str,
+    key_id: str,
+    secret_key: str | bytes | None = None,
+    key_file: str | os.PathLike[str] | None = None,
+) -> Keys:
+    """Find the keys of an existing store.
+
+    Args:
+        store: Id of the store.
+        key_id: Name of its key, from ``store.json``.
+        secret_key: Secret of the application, else ``$AUDITKIT_KEY``.
+        key_file: Path of a key file, else ``$AUDITKIT_KEY_FILE``, else the platform's place.
+
+    Raises:
+        KeyMissing: If no key is found.
+        KeyMismatch: If the key that is found isn't the store's.
+    """
+    given = choose_given(secret_key, key_file)
+    if given is None:
+        given = locate_key_file(store)
+    keys: Keys = KeyFile(given) if isinstance(given, Path) else given
+    if keys.key_id != key_id:
+        raise KeyMismatch(
+            f"expected the key {key_id} of store {store}, found the key {keys.key_id} ({keys!r}): "
+            "give the key this store was made with (secret_key=, key_file=, $AUDITKIT_KEY or $AUDITKIT_KEY_FILE)"
+        )
+    return keys

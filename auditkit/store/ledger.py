@@ -1,0 +1,475 @@
+"""The ledger: the store's history as contiguous signed commits, each the next leaves of one Merkle tree.
+
+A commit is one JSON line, a newline, and a signed note (C2SP) with the checkpoint that covers the commit itself::
+
+    {"v":1,"store":…,"n":7,"time":…,"key_n":12,"why":"seal","detail":null,"prev_root":"…","first_leaf":4711,
+     "add":[{"path":…,"sha256":…,"bytes":…,"rows":…,"time_min":…,"time_max":…,"leaves":[[first,count,[nodes]]],
+             "runs":[[writer,first,last,prev,link,closed]]}],
+     "remove":[],"retired":[],"erased":[],"keys":null,"state":null,"mac":"…"}
+
+Its MAC is HMAC-SHA-256 under C[key_n] over the line without the MAC. The tree takes the leaves of the new events in
+the order they were added, then the leaf of the commit's own line. A commit is published by link(2): of several
+processes that try the same number one wins, and a published commit is never replaced.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import orjson
+
+from auditkit import note, tree
+from auditkit.errors import StoreDamaged
+from auditkit.event import FORMAT, hash_line, join_line, split_line
+from auditkit.keys import Keys, derive_commit_key
+from auditkit.store import durable
+from auditkit.store.layout import Layout, read_commit_name, read_segment_name
+from auditkit.store.segments import Head, Run
+
+COMMIT_KEYS: Final = (
+    "v", "store", "n", "time", "key_n", "why", "detail", "prev_root", "first_leaf", "add", "remove", "retired",
+    "erased", "keys", "state",
+)  # fmt: skip
+SEGMENT_ENTRY_KEYS: Final = ("path", "sha256", "bytes", "rows", "time_min", "time_max", "leaves", "runs")
+
+MAX_COMMIT_BYTES: Final = 256 << 20
+"""Largest commit that is read."""
+
+
+@dataclass(frozen=True)
+class LeafRange:
+    """Consecutive leaves of the tree with the nodes that cover them.
+
+    Attributes:
+        first: Index of the first leaf.
+        count: How many.
+        nodes: Roots of the maximal complete subtrees that cover them, left to right.
+    """
+
+    first: int
+    count: int
+    nodes: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class SegmentEntry:
+    """A segment as the ledger lists it; times are microseconds since 1970."""
+
+    path: str
+    sha256: str
+    bytes: int
+    rows: int
+    time_min: int
+    time_max: int
+    leaves: tuple[LeafRange, ...]
+    runs: tuple[Run, ...]
+
+    def to_fields(self) -> dict[str, Any]:
+        """Give the entry as it stands in a commit."""
+        return {
+            "path": self.path,
+            "sha256": self.sha256,
+            "bytes": self.bytes,
+            "rows": self.rows,
+            "time_min": self.time_min,
+            "time_max": self.time_max,
+            "leaves": [[r.first, r.count, [node.hex() for node in r.nodes]] for r in self.leaves],
+            "runs": [
+                [
+                    r.writer,
+                    r.first,
+                    r.last,
+                    None if r.prev is None else r.prev.hex(),
+                    r.link.hex(),
+                    _closed(r),
+                ]
+                for r in self.runs
+            ],
+        }
+
+
+def _closed(run: Run) -> bool | int:
+    """Print a run's end: true if its writer signed it, the dropped count behind a gap event, otherwise false."""
+    return True if run.closed else (run.next - run.last if run.next != run.last + 1 else False)
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One commit of the ledger.
+
+    Attributes:
+        number: From 1, without holes.
+        time: When it was made, microseconds since 1970.
+        key_n: Which key of the ratchet authenticates it.
+        why: ``seal``, ``compact``, ``retain``, ``erase`` or ``key``.
+        detail: A remark, or None.
+        prev_root: Root of the tree before it.
+        first_leaf: Size of the tree before it.
+        add: Segments that come in.
+        remove: Paths of segments that go out.
+        keys: The verifier key from here on, if it changes: ``{old, new, old_signature}``.
+        line: The JSON line as published.
+        mac: Its MAC.
+        checkpoint: The signed note as published.
+    """
+
+    number: int
+    time: int
+    key_n: int
+    why: str
+    detail: str | None
+    prev_root: bytes
+    first_leaf: int
+    add: tuple[SegmentEntry, ...]
+    remove: tuple[str, ...]
+    keys: dict[str, str | None] | None
+    line: bytes = b""
+    mac: bytes = b""
+    checkpoint: str = ""
+
+    @property
+    def leaf(self) -> bytes:
+        """The commit's own leaf."""
+        return hash_line(self.line)
+
+    @property
+    def events(self) -> int:
+        """How many new events it brings."""
+        return sum(entry.rows for entry in self.add)
+
+
+@dataclass(frozen=True)
+class LedgerState:
+    """What the ledger says up to one commit.
+
+    Attributes:
+        store: Id of the store.
+        number: The newest commit, 0 for none.
+        size: Size of the tree.
+        nodes: Nodes that cover it.
+        heads: Where each writer's chain has got to.
+        segments: The live segments by path.
+        verifier_key: The public key its notes should be signed with, as the ledger says.
+        checkpoint: The newest signed note.
+        time: When the newest commit was made, microseconds since 1970.
+    """
+
+    store: str
+    number: int = 0
+    size: int = 0
+    nodes: tuple[bytes, ...] = ()
+    heads: dict[str, Head] = field(default_factory=dict)
+    segments: dict[str, SegmentEntry] = field(default_factory=dict)
+    verifier_key: str | None = None
+    checkpoint: str | None = None
+    time: int = 0
+
+    @property
+    def root(self) -> bytes:
+        """Root of the tree."""
+        return tree.compute_root(self.size, self.nodes)
+
+    @property
+    def origin(self) -> str:
+        """Origin of the checkpoints."""
+        return name_origin(self.store)
+
+
+def name_origin(store: str) -> str:
+    """Name a store's tree in its checkpoints.
+
+    Example:
+        >>> name_origin("k3f9")
+        'auditkit/k3f9'
+    """
+    return f"auditkit/{store}"
+
+
+def check_commit(state: LedgerState, commit: Commit) -> list[str]:
+    """Find what makes a commit not the next one; an empty list if it is.
+
+    Keys are not needed: its MAC and its note's signature are checked by whoever has them.
+    """
+    faults = []
+    if commit.number != state.number + 1:
+        faults.append(f"expected commit {state.number + 1}, found commit {commit.number}")
+    if commit.first_leaf != state.size:
+        faults.append(f"expected its leaves to begin at {state.size}, found {commit.first_leaf}")
+    if commit.prev_root != state.root:
+        faults.append(f"expected the root before it to be {state.root.hex()}, found {commit.prev_root.hex()}")
+    place = commit.first_leaf
+    heads: dict[str, Head] = {}
+    for entry in commit.add:
+        if entry.path in state.segments:
+            faults.append(f"expected a new segment, found {entry.path}, which is live already")
+        if [(r.first, r.count) for r in entry.leaves] != [(place, entry.rows)]:
+            faults.append(f"expected {entry.path} to hold the {entry.rows} leaves from {place}")
+        place += entry.rows
+        for run in entry.runs:
+            head = heads.get(run.writer) or state.heads.get(run.writer) or Head(0, bytes(32), closed=False)
+            if run.first < head.next or head.closed:
+                faults.append(
+                    f"expected writer {run.writer} to go on at {head.next}, found {run.first} in {entry.path}"
+                )
+            elif run.prev is not None and (run.first != head.next or run.prev != head.link):
+                faults.append(f"expected writer {run.writer} to chain to its event {head.next - 1}, found another link")
+            heads[run.writer] = Head(run.next, run.link, run.closed)
+    faults.extend(
+        f"expected to remove a live segment, found {path}" for path in commit.remove if path not in state.segments
+    )
+    return faults
+
+
+def apply_commit(state: LedgerState, commit: Commit) -> LedgerState:
+    """Compute the state after a commit; whether it is the right one is `check_commit`'s matter."""
+    size, nodes = state.size, list(state.nodes)
+    heads, segments = dict(state.heads), dict(state.segments)
+    for path in commit.remove:
+        segments.pop(path, None)
+    for entry in commit.add:
+        segments[entry.path] = entry
+        for leaves in entry.leaves:
+            nodes = tree.merge_nodes(0, size, nodes, leaves.count, list(leaves.nodes))
+            size += leaves.count
+        for run in entry.runs:
+            heads[run.writer] = Head(run.next, run.link, run.closed)
+    nodes = tree.merge_nodes(0, size, nodes, 1, [commit.leaf])
+    return replace(
+        state,
+        number=commit.number,
+        size=size + 1,
+        nodes=tuple(nodes),
+        heads=heads,
+        segments=segments,
+        verifier_key=commit.keys["new"] if commit.keys else state.verifier_key,
+        checkpoint=commit.checkpoint,
+        time=commit.time,
+    )
+
+
+def make_commit(state: LedgerState, commit: Commit, keys: Keys, key: bytes) -> Commit:
+    """Print, authenticate and sign a commit that follows a state.
+
+    Args:
+        state: What the ledger says before it.
+        commit: Its content; ``key_n`` says which key of the ratchet ``key`` is.
+        keys: The store's keys, for the note.
+        key: K[key_n].
+
+    Returns:
+        The commit with its line, MAC and note.
+    """
+    fields = {
+        "v": FORMAT,
+        "store": state.store,
+        "n": commit.number,
+        "time": commit.time,
+        "key_n": commit.key_n,
+        "why": commit.why,
+        "detail": commit.detail,
+        "prev_root": commit.prev_root.hex(),
+        "first_leaf": commit.first_leaf,
+        "add": [entry.to_fields() for entry in commit.add],
+        "remove": list(commit.remove),
+        "retired": [],
+        "erased": [],
+        "keys": commit.keys,
+        "state": None,
+    }
+    body = orjson.dumps(fields)
+    mac = hmac.digest(derive_commit_key(key, state.store), body, "sha256")
+    made = replace(commit, line=join_line(body, mac), mac=mac)
+    after = apply_commit(state, made)
+    text = note.format_checkpoint(note.Checkpoint(state.origin, after.size, after.root))
+    return replace(made, checkpoint=note.sign_note(text, state.origin, keys.signing_seed))
+
+
+def verify_mac(commit: Commit, store: str, key: bytes) -> bool:
+    """Tell whether a commit's MAC is the one its store's key makes."""
+    body, mac = split_line(commit.line)
+    expected = hmac.digest(derive_commit_key(key, store), body, "sha256")
+    return mac is not None and hmac.compare_digest(mac, expected)
+
+
+def format_commit(commit: Commit) -> bytes:
+    """Print the content of a commit's file."""
+    return commit.line + b"\n" + commit.checkpoint.encode()
+
+
+def parse_commit(data: bytes, source: str = "commit") -> Commit:
+    """Read the content of a commit's file, as strictly as it is written.
+
+    Args:
+        data: The file's bytes.
+        source: What to call it in messages.
+
+    Raises:
+        StoreDamaged: Saying what was expected and found.
+    """
+    line, newline, rest = data.partition(b"\n")
+    try:
+        body, mac = split_line(line)
+        fields = orjson.loads(body)
+        if not newline or mac is None:
+            raise StoreDamaged("expected a line with a MAC and a signed note behind it")
+        if not isinstance(fields, dict) or tuple(fields) != COMMIT_KEYS:
+            raise StoreDamaged(f"expected the keys {', '.join(COMMIT_KEYS)}")
+        if orjson.dumps(fields) != body:
+            raise StoreDamaged("expected canonical JSON, found the same values printed otherwise")
+        if fields["v"] != FORMAT:
+            raise StoreDamaged(f"expected version {FORMAT}, found {fields['v']!r}")
+        checkpoint = rest.decode()
+        note.parse_note(checkpoint, source=source)
+        _expect(type(fields["why"]) is str, "a word as why")
+        _expect(fields["detail"] is None or type(fields["detail"]) is str, "text or null as detail")
+        _expect(fields["retired"] == [] and fields["erased"] == [], "nothing retired or erased in this version")
+        keys = fields["keys"]
+        _expect(
+            keys is None or (isinstance(keys, dict) and set(keys) == {"old", "new", "old_signature"}),
+            "keys or null",
+        )
+        _expect(isinstance(fields["add"], list) and isinstance(fields["remove"], list), "lists as add and remove")
+        return Commit(
+            number=_integer(fields["n"]),
+            time=_integer(fields["time"], signed=True),
+            key_n=_integer(fields["key_n"]),
+            why=fields["why"],
+            detail=fields["detail"],
+            prev_root=_hash(fields["prev_root"]),
+            first_leaf=_integer(fields["first_leaf"]),
+            add=tuple(_parse_entry(entry) for entry in fields["add"]),
+            remove=tuple(_segment_path(path) for path in fields["remove"]),
+            keys=keys,
+            line=line,
+            mac=mac,
+            checkpoint=checkpoint,
+        )
+    except StoreDamaged as error:
+        raise StoreDamaged(f"{source}: {error}") from error
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise StoreDamaged(f"{source}: expected a ledger commit, found {type(error).__name__}: {error}") from error
+
+
+def _expect(condition: bool, what: str) -> None:
+    if not condition:
+        raise StoreDamaged(f"expected {what}")
+
+
+def _integer(value: object, *, signed: bool = False) -> int:
+    if type(value) is not int or (value < 0 and not signed):
+        raise StoreDamaged(f"expected an integer, found {str(value)[:80]!r}")
+    return value
+
+
+def _hash(value: object) -> bytes:
+    if not isinstance(value, str) or len(value) != 64 or value != value.lower():
+        raise StoreDamaged(f"expected 64 lower-case hexadecimal digits, found {str(value)[:80]!r}")
+    return bytes.fromhex(value)
+
+
+def _segment_path(value: object) -> str:
+    # The path is used to open and to move files: nothing but the one form is taken.
+    if not isinstance(value, str) or read_segment_name(value) is None:
+        raise StoreDamaged(f"expected a segment's path, found {str(value)[:200]!r}")
+    return value
+
+
+def _parse_entry(fields: dict[str, Any]) -> SegmentEntry:
+    _expect(isinstance(fields, dict) and tuple(fields) == SEGMENT_ENTRY_KEYS, f"the keys {SEGMENT_ENTRY_KEYS}")
+    leaves = []
+    for first, count, nodes in fields["leaves"]:
+        hashes = tuple(_hash(node) for node in nodes)
+        expected = len(tree.split_range(_integer(first), _integer(count)))
+        _expect(len(hashes) == expected, f"{expected} nodes for {count} leaves from {first}")
+        leaves.append(LeafRange(first, count, hashes))
+    runs = []
+    for writer, first, last, prev, link, closed in fields["runs"]:
+        _expect(isinstance(writer, str) and isinstance(closed, int) and closed >= 0, "a run")
+        dropped = 1 if isinstance(closed, bool) else closed
+        runs.append(
+            Run(
+                writer,
+                _integer(first),
+                _integer(last),
+                None if prev is None else _hash(prev),
+                _hash(link),
+                closed=closed is True,
+                next=last + dropped,
+            )
+        )
+    return SegmentEntry(
+        path=_segment_path(fields["path"]),
+        sha256=_hash(fields["sha256"]).hex(),
+        bytes=_integer(fields["bytes"]),
+        rows=_integer(fields["rows"]),
+        time_min=_integer(fields["time_min"], signed=True),
+        time_max=_integer(fields["time_max"], signed=True),
+        leaves=tuple(leaves),
+        runs=tuple(runs),
+    )
+
+
+def list_commits(layout: Layout) -> list[int]:
+    """List the numbers of the commits that are there, in order."""
+    try:
+        names = [entry.name for entry in layout.ledger.iterdir()]
+    except FileNotFoundError:
+        return []
+    return sorted(number for number in map(read_commit_name, names) if number is not None)
+
+
+def read_commit(layout: Layout, number: int) -> Commit:
+    """Read one commit.
+
+    Raises:
+        StoreDamaged: If it isn't there or isn't a commit.
+    """
+    path = layout.commit(number)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_COMMIT_BYTES)
+    except FileNotFoundError as error:
+        raise StoreDamaged(
+            f"expected ledger commit {path}, found none: run `auditkit integrity` for the whole damage"
+        ) from error
+    return parse_commit(data, f"{path.parent.name}/{path.name}")
+
+
+def read_commits(layout: Layout, after: int = 0) -> Iterator[Commit]:
+    """Read the commits behind a number, in order and without holes.
+
+    Raises:
+        StoreDamaged: If one is missing or isn't a commit.
+    """
+    for expected, number in enumerate((n for n in list_commits(layout) if n > after), after + 1):
+        yield read_commit(layout, expected if number != expected else number)
+
+
+def load_state(layout: Layout, store: str, state: LedgerState | None = None) -> LedgerState:
+    """Compute what the ledger says now.
+
+    Args:
+        layout: The store's paths.
+        store: Id of the store.
+        state: An earlier state to go on from.
+
+    Raises:
+        StoreDamaged: If a commit is missing, unreadable, or doesn't follow the one before.
+    """
+    state = state or LedgerState(store)
+    for commit in read_commits(layout, state.number):
+        faults = check_commit(state, commit)
+        if faults:
+            raise StoreDamaged(
+                f"ledger/{layout.commit(commit.number).name}: {faults[0]}: `auditkit integrity` lists all"
+            )
+        state = apply_commit(state, commit)
+    return state
+
+
+def publish_commit(layout: Layout, commit: Commit) -> bool:
+    """Publish a commit unless its number is taken; tells whether it was."""
+    return durable.create_file(layout.commit(commit.number), format_commit(commit))

@@ -1,0 +1,545 @@
+"""Segments: sealed events as plain Parquet, and back from their columns to the very bytes that were signed.
+
+A journal's lines become columns through pyarrow's JSON reader, which is quick but lenient: it takes two objects on a
+line, blank lines and missing keys without a word. So every row is printed again from the columns (DuckDB does that
+1.5 million times a second) and compared with its line, byte for byte. What doesn't match is looked at singly, and what
+still doesn't match is not an event.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+from auditkit.errors import StoreDamaged, explain_missing
+from auditkit.event import (
+    BODY,
+    BODY_KEYS,
+    CLOSED,
+    DAY_US,
+    FORMAT,
+    GAP,
+    SEGMENT_KEYS,
+    encode_body,
+    hash_line,
+    join_line,
+    make_schema,
+    parse_line,
+)
+from auditkit.store.layout import Layout, find_day, read_writer_day, start_of_day
+
+try:
+    import duckdb
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.json as pajson
+    import pyarrow.parquet as pq
+except ModuleNotFoundError as error:
+    raise explain_missing(error, "seal") from error
+
+ROW_GROUP_ROWS: Final = 131_072
+"""Rows of a row group: large enough to compress, small enough to skip."""
+
+CHUNK_BYTES: Final = 8 << 20
+"""How much of a journal is turned into columns at a time; larger chunks cost more in fresh memory than they save."""
+
+_BLOOM_COLUMNS: Final = ("lead_id",)
+_DELTA_COLUMNS: Final = ("seq", "time", "duration_us")
+_PLAIN_COLUMNS: Final = ("v", "details", "mac", "leaf", *_DELTA_COLUMNS)
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A journal line that isn't an event of its writer.
+
+    Attributes:
+        number: Line number in its part, from 1.
+        line: Its bytes.
+        reason: What was expected and found.
+    """
+
+    number: int
+    line: bytes
+    reason: str
+
+
+@dataclass
+class Run:
+    """Consecutive events of one writer in one segment.
+
+    Attributes:
+        writer: Id of the writer.
+        first: Its first sequence number.
+        last: Its last one.
+        prev: Leaf of the event before the first, None if that event is lost.
+        link: Leaf of the last event.
+        closed: Whether the writer signed its end with it.
+        next: The sequence number that must come next; larger than ``last + 1`` behind a gap event.
+    """
+
+    writer: str
+    first: int
+    last: int
+    prev: bytes | None
+    link: bytes
+    closed: bool
+    next: int
+
+
+@dataclass(frozen=True)
+class SealedSegment:
+    """A finished segment file, not yet in the ledger.
+
+    Attributes:
+        day: UTC date of its events.
+        digest: SHA-256 of the file, hexadecimal.
+        size: Length of the file in bytes.
+        rows: How many events it holds.
+        time_min: Earliest time, microseconds since 1970.
+        time_max: Latest time.
+        leaves: The events' leaves in the order of the rows, 32 bytes each.
+        runs: Which events of which writers.
+    """
+
+    day: date
+    digest: str
+    size: int
+    rows: int
+    time_min: int
+    time_max: int
+    leaves: bytes
+    runs: tuple[Run, ...]
+
+
+def connect() -> duckdb.DuckDBPyConnection:
+    """Open an in-memory DuckDB that keeps to itself: no extensions, no file but those it is told to read."""
+    connection: duckdb.DuckDBPyConnection = duckdb.connect(
+        config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+    )
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+def _print_query(store: str) -> str:
+    sources = {"store": f"'{store}'", "time": "epoch_us(time)", "mac": "lower(hex(mac))"}
+    parts = (f'"{key}" := ' + sources.get(key, f'"{key}"') for key in (*BODY_KEYS, "mac"))
+    return f"SELECT to_json(struct_pack({', '.join(parts)}))::VARCHAR AS line FROM rows"
+
+
+def rebuild_lines(table: pa.Table, store: str, connection: duckdb.DuckDBPyConnection | None = None) -> list[bytes]:
+    """Print the journal line of every row from its columns alone.
+
+    Args:
+        table: Rows with the columns of a segment.
+        store: Id of the store, which a row doesn't repeat.
+        connection: A connection to use again.
+
+    Returns:
+        The lines in the order of the rows, without newlines.
+    """
+    lines = [line.encode() for line in _print_rows(table, store, connection).to_pylist()]
+    for index, line in enumerate(lines):
+        # DuckDB prints \u001F where the format says \u001f.
+        if b"\\u00" in line:
+            lines[index] = _rebuild_line(table, index, store)
+    return lines
+
+
+def _print_rows(table: pa.Table, store: str, connection: duckdb.DuckDBPyConnection | None = None) -> pa.StringArray:
+    own = connection or connect()
+    own.register("rows", table)
+    try:
+        printed: pa.StringArray = own.sql(_print_query(store)).to_arrow_table().column(0).combine_chunks()
+    finally:
+        own.unregister("rows")
+        if connection is None:
+            own.close()
+    return printed
+
+
+def _prints_as(table: pa.Table, lines: list[bytes], store: str, connection: duckdb.DuckDBPyConnection | None) -> bool:
+    """Tell whether every row, printed from its columns, is its line byte for byte."""
+    printed = _print_rows(table, store, connection)
+    _, offsets, data = printed.buffers()
+    width = np.int64 if printed.type == pa.large_string() else np.int32
+    ends = np.frombuffer(offsets, dtype=width)[printed.offset : printed.offset + len(printed) + 1]
+    lengths = np.fromiter(map(len, lines), dtype=np.int64, count=len(lines))
+    if not np.array_equal(np.diff(ends), lengths):
+        return False
+    return bool(data.slice(int(ends[0]), int(ends[-1] - ends[0])).to_pybytes() == b"".join(lines))
+
+
+def _rebuild_line(table: pa.Table, index: int, store: str) -> bytes:
+    row = table.slice(index, 1)
+    fields: dict[str, Any] = {}
+    for column in BODY:
+        if column.name == "store":
+            fields["store"] = store
+        elif column.kind == "time":
+            fields["time"] = row.column("time").combine_chunks().view("int64")[0].as_py()
+        else:
+            fields[column.name] = row.column(column.name)[0].as_py()
+    return join_line(encode_body(fields), row.column("mac")[0].as_py())
+
+
+def parse_lines(
+    lines: list[bytes], store: str, connection: duckdb.DuckDBPyConnection | None = None
+) -> tuple[pa.Table, list[bool], list[str]]:
+    """Turn journal lines into columns, keeping only those that come back from the columns byte for byte.
+
+    Args:
+        lines: Lines without their newlines.
+        store: Id of the store whose events they must be.
+        connection: A connection to use again.
+
+    Returns:
+        The columns of the good lines; for every line whether it was good; and why the others weren't, in order.
+    """
+    table = _read_quickly(lines, store)
+    if table is not None and _prints_as(table, lines, store, connection):
+        return table, [True] * len(lines), []
+    good, rows, reasons = [], [], []
+    for line in lines:
+        try:
+            fields, mac = parse_line(line)
+            if fields["store"] != store:
+                raise StoreDamaged(f"expected an event of store {store}, found one of {fields['store']}")
+        except StoreDamaged as error:
+            good.append(False)
+            reasons.append(str(error))
+        else:
+            good.append(True)
+            rows.append((fields, mac))
+    return _make_table(rows), good, reasons
+
+
+def _read_quickly(lines: list[bytes], store: str) -> pa.Table | None:
+    kinds = {"integer": pa.int64(), "time": pa.int64(), "string": pa.string()}
+    schema = pa.schema([*((column.name, kinds[column.kind]) for column in BODY), ("mac", pa.string())])
+    data = b"\n".join(lines) + b"\n"
+    try:
+        raw = pajson.read_json(
+            pa.BufferReader(data),
+            read_options=pajson.ReadOptions(use_threads=False, block_size=len(data) + 1),
+            parse_options=pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
+        )
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+    mac = raw.column("mac").combine_chunks()
+    if raw.num_rows != len(lines) or mac.null_count:
+        return None
+    packed = _unhex(mac)
+    stores = pc.unique(raw.column("store")).to_pylist()
+    if packed is None or stores != [store]:
+        return None
+    columns = [_convert(raw.column(c.name), c.kind) for c in BODY if c.name != "store"]
+    columns += [packed, pa.nulls(raw.num_rows, pa.binary(32))]
+    try:
+        table: pa.Table = pa.table(columns, schema=make_schema(store))
+        table.validate()
+    except pa.ArrowInvalid:
+        return None
+    return table
+
+
+def _convert(column: pa.ChunkedArray, kind: str) -> pa.ChunkedArray:
+    return column.cast(pa.timestamp("us", tz="UTC")) if kind == "time" else column
+
+
+def _unhex(digits: pa.StringArray) -> pa.Array | None:
+    """Turn an array of 64 hexadecimal digits each into 32 bytes each; None if one isn't that."""
+    _, offsets, data = digits.buffers()
+    ends = np.frombuffer(offsets, dtype=np.int32)[digits.offset : digits.offset + len(digits) + 1]
+    if not bool((np.diff(ends) == 64).all()):
+        return None
+    try:
+        packed = bytes.fromhex(data.slice(int(ends[0]), int(ends[-1] - ends[0])).to_pybytes().decode("ascii"))
+    except ValueError:
+        return None
+    if len(packed) != 32 * len(digits):
+        return None
+    return pa.Array.from_buffers(pa.binary(32), len(digits), [None, pa.py_buffer(packed)])
+
+
+def _make_table(rows: list[tuple[dict[str, Any], bytes | None]]) -> pa.Table:
+    schema = make_schema()
+    columns = []
+    for name in SEGMENT_KEYS:
+        kind = schema.field(name).type
+        if name == "mac":
+            columns.append(pa.array([mac for _, mac in rows], kind))
+        elif name == "leaf":
+            columns.append(pa.nulls(len(rows), kind))
+        elif name == "time":
+            columns.append(pa.array([fields["time"] for fields, _ in rows], pa.int64()).cast(kind))
+        else:
+            columns.append(pa.array([fields[name] for fields, _ in rows], kind))
+    table: pa.Table = pa.table(columns, schema=schema)
+    return table
+
+
+@dataclass
+class Head:
+    """Where a writer's chain has got to.
+
+    Attributes:
+        next: The sequence number that must come next.
+        link: Leaf of its last event.
+        closed: Whether the writer signed its end.
+    """
+
+    next: int
+    link: bytes | None
+    closed: bool
+
+
+@dataclass
+class SegmentWriter:
+    """Writes one segment, in the order its lines are given: by writer and sequence number.
+
+    Args:
+        path: Where the file is made; it must not be there.
+        store: Id of the store.
+        day: UTC date of its events.
+        heads: Where each writer's chain has got to; moved on by what is added.
+    """
+
+    path: Path
+    store: str
+    day: date
+    heads: dict[str, Head]
+    rows: int = 0
+    _tables: list[Any] = field(default_factory=list)
+    _waiting: int = 0
+    _leaves: bytearray = field(default_factory=bytearray)
+    _runs: list[Run] = field(default_factory=list)
+    _time_min: int = 1 << 62
+    _time_max: int = -(1 << 62)
+    _writer: pq.ParquetWriter | None = None
+    _connection: duckdb.DuckDBPyConnection | None = None
+
+    def add(self, writer: str, lines: list[bytes], number: int = 1) -> list[Reject]:
+        """Add consecutive lines of one writer; what the chain already holds is passed over.
+
+        Args:
+            writer: Id of the writer, from the journal's name.
+            lines: Lines without their newlines.
+            number: Line number of the first, for the rejects.
+
+        Returns:
+            The lines that aren't events of this writer's chain.
+        """
+        if self._connection is None:
+            self._connection = connect()
+        table, good, reasons = parse_lines(lines, self.store, self._connection)
+        explained = iter(reasons)
+        rejects = [Reject(number + i, line, next(explained)) for i, line in enumerate(lines) if not good[i]]
+        if not self._extend_run(writer, table, lines if not rejects else []):
+            numbered = [(number + i, line) for i, line in enumerate(lines) if good[i]]
+            keep = self._follow_chain(writer, table, numbered, rejects)
+            table = table.take(keep)
+        if table.num_rows:
+            self._append(table)
+        return rejects
+
+    def _extend_run(self, writer: str, table: pa.Table, lines: list[bytes]) -> bool:
+        """Take all rows at once if they are the next ones of an open chain without gaps, as nearly all are."""
+        head = self.heads.get(writer)
+        if head is None or head.closed or not self._runs or self._runs[-1].writer != writer or not lines:
+            return False
+        run = self._runs[-1]
+        times = np.asarray(table.column("time").combine_chunks().view("int64"))
+        start = start_of_day(self.day)
+        plain = (
+            run.next == head.next
+            and pc.unique(table.column("writer")).to_pylist() == [writer]
+            and np.array_equal(np.asarray(table.column("seq")), np.arange(head.next, head.next + len(lines)))
+            and start <= int(times.min())
+            and int(times.max()) < start + DAY_US
+            and not {GAP, CLOSED} & set(pc.unique(table.column("type")).to_pylist())
+        )
+        if not plain:
+            return False
+        leaves = [sha256(b"\0" + line).digest() for line in lines]
+        self._leaves += b"".join(leaves)
+        run.last, run.link, run.next = head.next + len(lines) - 1, leaves[-1], head.next + len(lines)
+        head.next, head.link = run.next, run.link
+        self._time_min = min(self._time_min, int(times.min()))
+        self._time_max = max(self._time_max, int(times.max()))
+        return True
+
+    def _follow_chain(
+        self, writer: str, table: pa.Table, numbered: list[tuple[int, bytes]], rejects: list[Reject]
+    ) -> list[int]:
+        """Say which rows go on from where the chain stands, and move the chain on."""
+        head = self.heads.setdefault(writer, Head(0, bytes(32), closed=False))
+        times = table.column("time").combine_chunks().view("int64").to_pylist()
+        kinds = table.column("type").to_pylist()
+        keep: list[int] = []
+        run: Run | None = None
+        if self._runs and self._runs[-1].writer == writer and self._runs[-1].next == head.next:
+            run = self._runs[-1]
+        day = read_writer_day(writer)
+        writers = table.column("writer").to_pylist()
+        for index, seq in enumerate(table.column("seq").to_pylist()):
+            line_number, line = numbered[index]
+            fault = None
+            if writers[index] != writer:
+                fault = f"expected an event of writer {writer}, found one of {writers[index]}"
+            elif find_day(times[index]) != day:
+                fault = f"expected an event of {day}, found one of {find_day(times[index])}"
+            elif head.closed and seq >= head.next:
+                fault = f"expected nothing behind the end its writer signed, found seq {seq}"
+            if fault is not None:
+                rejects.append(Reject(line_number, line, fault))
+                continue
+            if seq < head.next:
+                continue
+            leaf = hash_line(line)
+            if run is None or seq != run.next:
+                prev = head.link if seq == head.next else None
+                run = Run(writer, seq, seq, prev, leaf, closed=False, next=seq + 1)
+                self._runs.append(run)
+            run.last, run.link, run.next = seq, leaf, seq + 1
+            if kinds[index] == GAP:
+                run.next = seq + read_dropped(table.column("details")[index].as_py())
+            elif kinds[index] == CLOSED:
+                run.closed = head.closed = True
+            head.next, head.link = run.next, leaf
+            keep.append(index)
+            self._leaves += leaf
+            self._time_min = min(self._time_min, times[index])
+            self._time_max = max(self._time_max, times[index])
+        return keep
+
+    def _append(self, table: pa.Table) -> None:
+        self.rows += table.num_rows
+        self._waiting += table.num_rows
+        self._tables.append(table)
+        if self._waiting >= ROW_GROUP_ROWS:
+            self._write()
+
+    def _write(self) -> None:
+        schema = make_schema(self.store)
+        if self._writer is None:
+            self._writer = open_writer(self.path, schema)
+        table = pa.concat_tables(self._tables).combine_chunks().cast(schema)
+        self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
+        self._tables.clear()
+        self._waiting = 0
+
+    def close(self) -> SealedSegment | None:
+        """Finish the file and describe it; None (and no file) if nothing was added."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if not self.rows:
+            return None
+        if self._tables:
+            self._write()
+        assert self._writer is not None
+        self._writer.close()
+        with self.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return SealedSegment(
+            self.day,
+            digest,
+            self.path.stat().st_size,
+            self.rows,
+            self._time_min,
+            self._time_max,
+            bytes(self._leaves),
+            tuple(self._runs),
+        )
+
+
+def read_dropped(details: str | None) -> int:
+    """Read how many events a gap event stands for; 1 if it doesn't say."""
+    import orjson
+
+    try:
+        dropped = orjson.loads(details or "{}").get("dropped", 1)
+    except (orjson.JSONDecodeError, AttributeError):
+        return 1
+    return dropped if type(dropped) is int and dropped >= 1 else 1
+
+
+def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Open a Parquet file with the encodings that suit each column.
+
+    MACs are random and aren't compressed; times, sequence numbers and durations are stored as differences; a Bloom
+    filter on ``lead_id`` lets a reader skip the row groups that never saw a lead. Page checksums are on: without them
+    three in four flipped bits are read as data.
+    """
+    compressed = [name for name in schema.names if name not in ("mac", "leaf")]
+    writer: pq.ParquetWriter = pq.ParquetWriter(
+        path,
+        schema,
+        compression={name: "zstd" if name in compressed else "none" for name in schema.names},
+        compression_level=dict.fromkeys(compressed, 1),
+        use_dictionary=[name for name in schema.names if name not in _PLAIN_COLUMNS],
+        column_encoding=dict.fromkeys(_DELTA_COLUMNS, "DELTA_BINARY_PACKED"),
+        write_page_checksum=True,
+        store_schema=True,
+        bloom_filter_options={name: {"ndv": ROW_GROUP_ROWS // 4, "fpp": 0.05} for name in _BLOOM_COLUMNS},
+    )
+    return writer
+
+
+def open_segment(path: Path) -> pq.ParquetFile:
+    """Open a segment with its page checksums checked.
+
+    Raises:
+        StoreDamaged: If it isn't a Parquet file with this format's columns.
+    """
+    try:
+        file: pq.ParquetFile = pq.ParquetFile(path, page_checksum_verification=True)
+        schema = file.schema_arrow
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise StoreDamaged(f"expected a Parquet segment at {path}, found a file that can't be read: {error}") from error
+    metadata = schema.metadata or {}
+    if metadata.get(b"format") != str(FORMAT).encode() or not schema.equals(make_schema()):
+        raise StoreDamaged(
+            f"expected a segment of format {FORMAT} with the columns {', '.join(SEGMENT_KEYS)} at {path}, "
+            f"found {', '.join(schema.names)[:500]}"
+        )
+    return file
+
+
+def read_tables(path: Path, rows: int = ROW_GROUP_ROWS // 2) -> Iterator[pa.Table]:
+    """Read a segment a batch of rows at a time.
+
+    Raises:
+        StoreDamaged: If a page's checksum or content is wrong.
+    """
+    file = open_segment(path)
+    schema = make_schema()
+    try:
+        for batch in file.iter_batches(batch_size=rows, use_threads=False):
+            yield pa.Table.from_batches([batch]).cast(schema)
+    except (pa.ArrowException, OSError) as error:
+        raise StoreDamaged(f"expected readable pages in the segment {path}, found damage: {error}") from error
+    finally:
+        file.close()
+
+
+def locate_segment(layout: Layout, name: str) -> Path | None:
+    """Find a segment's file: in its place, or in staging between its commit and its rename."""
+    for path in (layout.segment(name), layout.staged(name)):
+        if path.is_file():
+            return path
+    return None
+
+
+def digest_file(path: Path) -> str:
+    """Compute a file's SHA-256, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

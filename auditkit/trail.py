@@ -1,0 +1,506 @@
+"""AuditTrail: the reading face of auditkit. Reading never needs a running writer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import date, datetime, tzinfo
+from functools import reduce
+from html import escape
+from operator import add
+from typing import TYPE_CHECKING, Any, Final
+
+from auditkit import times
+from auditkit.errors import KeyProblem, UsageError, require
+from auditkit.keys import Keys
+from auditkit.scan import (
+    COLUMNS,
+    Query,
+    Snapshot,
+    count_events,
+    make_query,
+    scan_events,
+    stream_events,
+    take_snapshot,
+)
+from auditkit.store.description import choose_path, read_description
+from auditkit.store.keyring import find_keys
+from auditkit.store.layout import Layout
+from auditkit.store.ledger import LedgerState
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from auditkit.integrity import Verification
+    from auditkit.sealing import SealResult
+    from auditkit.view import View
+
+Moment = datetime | date | str
+"""A time: an aware datetime, a date, or text such as ``24h``, ``7d``, ``2026-11-23``."""
+
+Choice = str | Sequence[str]
+"""One value or several."""
+
+_ACTIVITY: Final = ("time", "type", "actor", "lead_id", "outcome", "workflow")
+
+
+def open(  # noqa: A001 - auditkit.open, as gzip.open and tarfile.open
+    path: str | os.PathLike[str] | None = None,
+    secret_key: str | bytes | None = None,
+    key_file: str | os.PathLike[str] | None = None,
+) -> AuditTrail:
+    """Open the audit trail of a store for reading.
+
+    Args:
+        path: The store's folder; default ``$AUDITKIT_STORE``, else ``./audit``.
+        secret_key: The application's own secret, if the store was made with one; only `AuditTrail.verify` needs it.
+        key_file: Where the key file lies, if not in the platform's place.
+
+    Returns:
+        The trail.
+
+    Raises:
+        StoreMissing: If there is no store.
+        StoreDamaged: If ``store.json`` can't be believed.
+        FormatUnknown: If a newer auditkit wrote the store.
+
+    Example:
+        >>> import auditkit, tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> with auditkit.AuditLogger(folder.name, secret_key="an example's secret") as audit:
+        ...     _ = audit.log_event("invoice.paid", {"amount": 120}, actor="ana")
+        >>> trail = auditkit.open(folder.name, secret_key="an example's secret")
+        >>> trail.events(columns=["type", "actor"]).to_dict("records")
+        [{'type': 'invoice.paid', 'actor': 'ana'}]
+        >>> trail.verify().ok
+        True
+        >>> folder.cleanup()
+    """
+    layout = Layout(choose_path(path))
+    return AuditTrail(layout, secret_key=secret_key, key_file=key_file)
+
+
+class AuditTrail:
+    """The events of one store, sealed or still in a journal.
+
+    Made by `auditkit.open`. Every call sees the store as it is at that moment.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        secret_key: str | bytes | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        keys: Keys | None = None,
+    ) -> None:
+        self._layout = layout
+        self._description = read_description(layout)
+        self._given = (secret_key, key_file)
+        self._keys = keys
+        self._state: LedgerState | None = None
+        self.path = layout.root
+        self.store_id = self._description.store
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def events(
+        self,
+        type: Choice | None = None,
+        actor: Choice | None = None,
+        lead_id: Choice | None = None,
+        workflow: Choice | None = None,
+        outcome: Choice | None = None,
+        operation: Choice | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        columns: Sequence[str] | None = None,
+        limit: int | None = None,
+        *,
+        newest: bool = False,
+        include_internal: bool = False,
+        tz: tzinfo | str = "UTC",
+    ) -> pd.DataFrame:
+        """Give the events that match as a DataFrame, ordered by time.
+
+        Args:
+            type: One type or several; naming one of ``auditkit.…`` finds the toolkit's own events.
+            actor: One actor or several.
+            lead_id: One lead or several.
+            workflow: One workflow or several.
+            outcome: One outcome or several, for instance ``"failure"``.
+            operation: One operation or several.
+            since: Earliest time, included: an aware datetime, a date, or ``"24h"``, ``"7d"``, ``"2026-11-23"``.
+            until: First time that is too late; a date means the end of that day.
+            columns: Which columns; default all: ``id, time (UTC), type, actor, lead_id, workflow, outcome, operation,
+                duration_us (microseconds), error_type, message, traceback, details (JSON text), writer, seq``.
+            limit: At most so many events, the earliest ones.
+            newest: Whether a limit keeps the latest ones instead.
+            include_internal: Whether the toolkit's own events (``auditkit.opened`` …) are given too.
+            tz: Zone in which days without a zone are meant.
+
+        Returns:
+            One row an event.
+
+        Raises:
+            UsageError: If a filter, a time or a column can't be meant.
+            StoreDamaged: If a segment or the ledger can't be read: an incomplete answer is never given as a whole one.
+        """
+        chosen = _check_columns(columns)
+        if limit is not None and limit < 0:
+            raise UsageError(f"expected a limit of 0 or more, found {limit!r}")
+        query = self._make_query(
+            since, until, tz, include_internal, type=type, actor=actor, lead_id=lead_id, workflow=workflow,
+            outcome=outcome, operation=operation,
+        )  # fmt: skip
+        snapshot = self._take_snapshot(query)
+        return _to_frame(scan_events(snapshot, query, chosen, limit=limit, newest=newest))
+
+    def stream(
+        self,
+        type: Choice | None = None,
+        actor: Choice | None = None,
+        lead_id: Choice | None = None,
+        workflow: Choice | None = None,
+        outcome: Choice | None = None,
+        operation: Choice | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        columns: Sequence[str] | None = None,
+        *,
+        batch_rows: int = 65_536,
+        include_internal: bool = False,
+        ordered: bool = True,
+        tz: tzinfo | str = "UTC",
+    ) -> Iterator[pd.DataFrame]:
+        """Give the events that match in pieces, ordered by time, with at most one UTC date in memory.
+
+        Args:
+            type: And the other filters, ``since``, ``until``, ``columns``: as in `events`.
+            actor: See `events`.
+            lead_id: See `events`.
+            workflow: See `events`.
+            outcome: See `events`.
+            operation: See `events`.
+            since: See `events`.
+            until: See `events`.
+            columns: See `events`.
+            batch_rows: How many rows a piece has at most.
+            include_internal: See `events`.
+            ordered: False is faster, for sums that don't care.
+            tz: See `events`.
+
+        Yields:
+            DataFrames with the columns that were asked for; none if nothing matches.
+        """
+        chosen = _check_columns(columns)
+        query = self._make_query(
+            since, until, tz, include_internal, type=type, actor=actor, lead_id=lead_id, workflow=workflow,
+            outcome=outcome, operation=operation,
+        )  # fmt: skip
+        snapshot = self._take_snapshot(query)
+        for table in stream_events(snapshot, query, chosen, rows=batch_rows, ordered=ordered):
+            yield _to_frame(table)
+
+    def count(
+        self,
+        type: Choice | None = None,
+        actor: Choice | None = None,
+        lead_id: Choice | None = None,
+        workflow: Choice | None = None,
+        outcome: Choice | None = None,
+        operation: Choice | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        *,
+        include_internal: bool = False,
+        tz: tzinfo | str = "UTC",
+    ) -> int:
+        """Count the events that match; the filters are those of `events`."""
+        query = self._make_query(
+            since, until, tz, include_internal, type=type, actor=actor, lead_id=lead_id, workflow=workflow,
+            outcome=outcome, operation=operation,
+        )  # fmt: skip
+        return count_events(self._take_snapshot(query), query)
+
+    def lead(self, lead_id: str) -> pd.DataFrame:
+        """Give everything that happened to a lead, ordered by time, in the columns of `events`."""
+        return self.events(lead_id=lead_id)
+
+    def days(self) -> list[date]:
+        """List the UTC dates that have events, those of the toolkit included."""
+        return self._take_snapshot(None).list_days()
+
+    # -- results ------------------------------------------------------------------------------------------------------
+
+    def statistics(
+        self, workflow: Choice | None = None, since: Moment | None = None, until: Moment | None = None
+    ) -> View:
+        """Count events by type.
+
+        Args:
+            workflow: One workflow or several; default all.
+            since: Earliest time; see `events`.
+            until: First time that is too late; see `events`.
+
+        Returns:
+            A view whose ``frame`` has a row a type: the number of events and failures, leads and actors, the first and
+            the last time.
+        """
+        from auditkit.analysis import activity
+        from auditkit.charts.activity import draw_types
+        from auditkit.view import View
+
+        summary = self._summarise(
+            lambda frame: activity.summarise(frame, by=("type",)), _ACTIVITY, since, until, workflow=workflow
+        )
+        arguments = {"workflow": workflow, "since": since, "until": until}
+        return View(
+            summary.to_frame(),
+            "Events by type",
+            draw_types,
+            python=self._say_python("statistics", **arguments),
+            cli=self._say_cli("stats", **arguments),
+            note=_say_range(since, until),
+        )
+
+    def errors(self, since: Moment | None = None, until: Moment | None = None, limit: int | None = None) -> View:
+        """Break failures down by error type, operation and workflow, the most frequent first.
+
+        Args:
+            since: Earliest time; see `events`.
+            until: First time that is too late; see `events`.
+            limit: At most so many groups.
+
+        Returns:
+            A view whose ``frame`` has a row a group: how many, leads and actors concerned, first and last time, and a
+            sample message and traceback.
+        """
+        from auditkit.analysis import failures
+        from auditkit.charts.failures import draw_failures
+        from auditkit.view import View
+
+        columns = ("error_type", "operation", "workflow", *failures.COLUMNS)
+        summary = self._summarise(failures.summarise, columns, since, until, outcome="failure")
+        frame = summary.to_frame()
+        arguments = {"since": since, "until": until, "limit": limit}
+        return View(
+            frame if limit is None else frame.head(limit),
+            "Failures by error type, operation and workflow",
+            draw_failures,
+            python=self._say_python("errors", **arguments),
+            cli=self._say_cli("errors", **arguments),
+            note=_say_range(since, until),
+        )
+
+    def performance(
+        self, operation: Choice | None = None, since: Moment | None = None, until: Moment | None = None
+    ) -> View:
+        """Give the latency percentiles of each operation, in seconds, exact, with linear interpolation.
+
+        Args:
+            operation: One operation or several; default all.
+            since: Earliest time; see `events`.
+            until: First time that is too late; see `events`.
+
+        Returns:
+            A view whose ``frame`` has a row an operation: how many measurements and failures; minimum, mean, p50, p90,
+            p95, p99 and maximum in seconds.
+        """
+        from auditkit.analysis import latency
+        from auditkit.charts.latency import draw_percentiles
+        from auditkit.view import View
+
+        summary = self._summarise(
+            latency.summarise,
+            ("time", "operation", "duration_us", "outcome"),
+            since,
+            until,
+            operation=operation,
+        )
+        arguments = {"operation": operation, "since": since, "until": until}
+        return View(
+            summary.to_frame(),
+            "Latency by operation",
+            draw_percentiles,
+            python=self._say_python("performance", **arguments),
+            cli=self._say_cli("performance", **arguments),
+            note=_say_range(since, until),
+        )
+
+    def count_statistics(self, workflow: Choice | None = None) -> dict[str, Any]:
+        """Count the events of the store, or of one workflow; see `AuditLogger.get_statistics`."""
+        query = self._make_query(None, None, "UTC", False, workflow=workflow)
+        frame = _to_frame(scan_events(self._take_snapshot(query), query, _ACTIVITY, ordered=False))
+        errors = int((frame["outcome"] == "failure").sum())
+        return {
+            "total_events": len(frame),
+            "events_by_type": {str(kind): int(n) for kind, n in frame["type"].value_counts().items()},
+            "events_by_workflow": {str(name): int(n) for name, n in frame["workflow"].value_counts().items()},
+            "unique_leads": int(frame["lead_id"].nunique()),
+            "unique_actors": int(frame["actor"].nunique()),
+            "errors": errors,
+            "error_rate": errors / len(frame) if len(frame) else 0.0,
+            "first_event": frame["time"].min().to_pydatetime() if len(frame) else None,
+            "last_event": frame["time"].max().to_pydatetime() if len(frame) else None,
+        }
+
+    # -- integrity ----------------------------------------------------------------------------------------------------
+
+    def verify(
+        self,
+        deep: bool = True,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Verification:
+        """Prove that nothing was changed, dropped, swapped or added, and list everything that was.
+
+        Args:
+            deep: Whether every event is checked; otherwise only the files' hashes and the ledger.
+            since: Only segments and journals from this time on are checked for their content; see `events`.
+            until: First time that is too late.
+            progress: Called with the events done and the events to do.
+
+        Returns:
+            What was checked and found. A missing key doesn't raise: what can't be proved without it is reported.
+        """
+        from auditkit.integrity import verify_store
+
+        span = times.parse_range(since, until)
+        problem = None
+        try:
+            keys = self._find_keys()
+        except KeyProblem as error:
+            keys, problem = None, str(error)
+        return verify_store(
+            self._layout,
+            self._description,
+            keys,
+            deep=deep,
+            since_us=span.since_us,
+            until_us=span.until_us,
+            key_problem=problem,
+            progress=progress,
+        )
+
+    def seal(self) -> SealResult:
+        """Seal what the journals hold into Parquet, in this process.
+
+        Raises:
+            KeyProblem: If the store's key isn't at hand.
+            ExtraMissing: If the ``seal`` extra isn't installed.
+            StoreDamaged: If the ledger can't be continued.
+        """
+        from auditkit.sealing import seal_store
+
+        return seal_store(self._layout, self._find_keys())
+
+    # -- the trail itself ---------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        days = self.days()
+        span = f"{days[0]} to {days[-1]}" if days else "no events yet"
+        return f"AuditTrail({str(self.path)!r}, store_id={self.store_id!r}, {span})"
+
+    def _repr_html_(self) -> str:
+        frame = self.statistics().frame
+        total = int(frame["n"].sum()) if len(frame) else 0
+        days = self.days()
+        span = f"{days[0]} to {days[-1]} (UTC)" if days else "no events yet"
+        rows = "".join(
+            f"<tr><td>{escape(str(t))[:80]}</td><td>{n:,}</td></tr>"
+            for t, n in zip(frame["type"], frame["n"], strict=True)
+        )
+        return (
+            f"<div><b>AuditTrail</b> <code>{escape(str(self.path))}</code><br>{total:,} events, {span}"
+            f"<table><thead><tr><th>type</th><th>events</th></tr></thead><tbody>{rows}</tbody></table>"
+            "Try <code>.events(since='24h')</code>, <code>.errors()</code>, <code>.verify()</code></div>"
+        )
+
+    def _find_keys(self) -> Keys:
+        if self._keys is None:
+            self._keys = find_keys(self.store_id, self._description.key_id, *self._given)
+        return self._keys
+
+    def _take_snapshot(self, query: Query | None) -> Snapshot:
+        snapshot = take_snapshot(self._layout, self.store_id, query, self._state)
+        self._state = snapshot.state
+        return snapshot
+
+    def _make_query(
+        self,
+        since: Moment | None,
+        until: Moment | None,
+        tz: tzinfo | str,
+        internal: bool,
+        **filters: Choice | None,
+    ) -> Query:
+        span = times.parse_range(since, until, tz=tz)
+        return make_query(span.since_us, span.until_us, internal=internal, **filters)
+
+    def _summarise(
+        self,
+        summarise: Callable[[pd.DataFrame], Any],
+        columns: Sequence[str],
+        since: Moment | None,
+        until: Moment | None,
+        **filters: Choice | None,
+    ) -> Any:
+        """Summarise the events that match, piece by piece: memory holds one piece and the summary."""
+        query = self._make_query(since, until, "UTC", False, **filters)
+        snapshot = self._take_snapshot(query)
+        empty = scan_events(replace(snapshot, journals={}), Query((("type", ()),)), columns, limit=0)
+        pieces = stream_events(snapshot, query, columns, ordered=False)
+        return reduce(add, (summarise(_to_frame(piece)) for piece in pieces), summarise(_to_frame(empty)))
+
+    def _say_python(self, method: str, **arguments: object) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in arguments.items() if value is not None)
+        return f"auditkit.open({str(self.path)!r}).{method}({given})"
+
+    def _say_cli(self, command: str, **arguments: object) -> str:
+        import shlex
+
+        words = ["auditkit", command, "--store", str(self.path)]
+        for name, value in arguments.items():
+            values = () if value is None else (value,) if isinstance(value, str | int | date) else tuple(value)  # type: ignore[arg-type]
+            for each in values:
+                text = each.isoformat() if isinstance(each, date) else str(each)
+                words += [f"--{name.replace('_', '-')}", text]
+        return shlex.join(words)
+
+
+def _check_columns(columns: Sequence[str] | None) -> tuple[str, ...]:
+    if columns is None:
+        return COLUMNS
+    chosen = (columns,) if isinstance(columns, str) else tuple(columns)
+    unknown = [column for column in chosen if column not in COLUMNS]
+    if unknown or not chosen:
+        raise UsageError(
+            f"expected columns out of {', '.join(COLUMNS)}, found {', '.join(map(repr, unknown)) or 'none'}"
+        )
+    return chosen
+
+
+def _to_frame(table: pa.Table) -> pd.DataFrame:
+    """Turn a table into a DataFrame: text as ``str``, durations as nullable ``Int64``, times in microseconds, UTC."""
+    arrow = require("pyarrow", "analysis")
+    pandas = require("pandas", "analysis")
+    moment = arrow.timestamp("us", tz="UTC")
+    schema = arrow.schema([arrow.field(f.name, moment) if f.name == "time" else f for f in table.schema])
+    texts = {name for name in table.schema.names if name not in ("time", "duration_us", "seq")}
+    frame = table.cast(schema).to_pandas(
+        types_mapper=lambda kind: pandas.Int64Dtype() if kind == arrow.int64() else None,
+        coerce_temporal_nanoseconds=False,
+    )
+    dtypes: dict[str, Any] = dict.fromkeys(texts, "str")
+    if "seq" in frame:
+        dtypes["seq"] = "int64"
+    typed: pd.DataFrame = frame.astype(dtypes)
+    return typed
+
+
+def _say_range(since: Moment | None, until: Moment | None) -> str:
+    return str(times.parse_range(since, until)) if since is not None or until is not None else ""
