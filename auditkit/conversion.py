@@ -6,10 +6,11 @@
 | int beyond 64 bits | ``{"$int": "digits"}`` |
 | NaN, Infinity, -Infinity | ``{"$float": "NaN"}`` and so on |
 | keys that aren't text | their text: ``1`` → ``"1"``, ``None`` → ``"null"``; a clash gets ``~2`` … |
+| keys of any other kind | ``"$unconvertible:module.Class"`` |
 | datetime, date, time | ISO 8601 |
-| timedelta | seconds |
+| timedelta (numpy's and pandas' too) | seconds |
 | Decimal, UUID, path | text |
-| bytes | ``{"$base64": "…"}`` |
+| bytes | ``{"$base64": "…"}``; over a million, its beginning and ``"$cut": {"bytes": 10485760}`` beside it |
 | set, frozenset, generator-free iterables of numpy and pandas | list (a set sorted by its members' JSON) |
 | dataclass, named tuple, pydantic-like model, Mapping | object |
 | Enum | its value |
@@ -18,7 +19,7 @@
 | lone surrogate in text | U+FFFD |
 | text over a million characters | its beginning and ``…[cut: 10485760 characters]`` |
 | a container inside itself | ``{"$circular": "dict"}`` |
-| deeper than 100 levels | ``{"$too_deep": "list"}`` |
+| deeper than 254 levels, or than 100 where anything in the details is one of these rows | ``{"$too_deep": "list"}`` |
 | anything else | ``{"$unconvertible": "module.Class"}`` |
 
 The last row never calls ``repr``: an object's repr may hold secrets, megabytes, or code that fails.
@@ -44,7 +45,7 @@ MAX_TEXT: Final = 1_000_000
 """Longest text kept, in characters."""
 
 MAX_DEPTH: Final = 100
-"""Deepest nesting kept, in levels."""
+"""Deepest nesting kept, in levels, by the careful walk; orjson alone goes down to 254."""
 
 MAX_DETAILS_BYTES: Final = 3 << 20
 """Largest details kept, in bytes of JSON: the line they stand in has 4 MiB."""
@@ -79,7 +80,10 @@ def encode_details(value: Any) -> str:
             return text
     except (TypeError, ValueError, RecursionError, RuntimeError):
         pass  # orjson names no reason a program could act on; the careful way below takes every value
-    text = _dumps(_Converter().convert(value, 0)).decode()
+    try:
+        text = _dumps(_Converter().convert(value, 0)).decode()
+    except Exception:  # noqa: BLE001 - whatever a value's own code still managed to break: the event is kept
+        return _dumps({"$unconvertible": "details"}).decode()
     if len(text) * 4 > MAX_DETAILS_BYTES and len(text.encode()) > MAX_DETAILS_BYTES:
         marker = {"$cut": {"bytes": len(text.encode()), "beginning": text[: MAX_TEXT // 4]}}
         text = _dumps(marker).decode()
@@ -101,7 +105,9 @@ def clean_text(text: str) -> str:
 
 
 def _holds_nonfinite(value: Any, depth: int = 0) -> bool:
-    kind = value.__class__
+    kind = type(value)
+    if value is None or kind is str or kind is int or kind is bool:
+        return False
     if kind is float:
         return not math.isfinite(value)
     if depth > MAX_DEPTH:
@@ -110,7 +116,7 @@ def _holds_nonfinite(value: Any, depth: int = 0) -> bool:
         return any(_holds_nonfinite(member, depth + 1) for member in value.values())
     if kind is list or kind is tuple:
         return any(_holds_nonfinite(member, depth + 1) for member in value)
-    return False
+    return True  # an enumeration, whose value may be anything
 
 
 class _Converter:
@@ -120,7 +126,8 @@ class _Converter:
         self._inside: set[int] = set()
 
     def convert(self, value: Any, depth: int) -> Any:
-        kind = value.__class__
+        # Not value.__class__: a proxy or a mock answers that with its own code, which may fail.
+        kind = type(value)
         if value is None or kind is bool:
             return value
         if kind is str:
@@ -130,9 +137,9 @@ class _Converter:
         if kind is float:
             return value if math.isfinite(value) else {"$float": _name_nonfinite(value)}
         if depth >= MAX_DEPTH:
-            return {"$too_deep": kind.__name__}
+            return {"$too_deep": clean_text(kind.__name__)}
         if id(value) in self._inside:
-            return {"$circular": kind.__name__}
+            return {"$circular": clean_text(kind.__name__)}
         self._inside.add(id(value))
         try:
             return self._convert_other(value, depth)
@@ -165,9 +172,9 @@ class _Converter:
         if isinstance(value, decimal.Decimal | uuid.UUID | os.PathLike):
             return clean_text(str(value))
         if isinstance(value, bytes | bytearray | memoryview):
-            return {"$base64": b64encode(bytes(value)[:MAX_TEXT]).decode()}
+            return _encode_bytes(bytes(value))
         if isinstance(value, BaseException):
-            return {"type": type(value).__name__, "message": clean_text(str(value))}
+            return {"type": clean_text(type(value).__name__), "message": clean_text(str(value))}
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             fields = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
             return self._convert_items(fields, depth)
@@ -179,28 +186,48 @@ class _Converter:
         if module in ("numpy", "pandas"):
             if type(value).__name__ in ("NAType", "NaTType"):
                 return None
-            if type(value).__name__ == "datetime64":
-                return str(value)
+            if getattr(getattr(value, "dtype", None), "kind", "") in ("M", "m"):
+                return self._convert_moments(value, depth)
             if hasattr(value, "to_dict") and type(value).__name__ == "DataFrame":
                 return self.convert(value.to_dict("records"), depth + 1)
             if hasattr(value, "tolist"):
                 plain = value.tolist()
-                return _mark_unconvertible(value) if plain is value else self.convert(plain, depth + 1)
+                same = type(plain) is type(value)
+                return _mark_unconvertible(value) if same else self.convert(plain, depth + 1)
             if hasattr(value, "isoformat"):
                 return value.isoformat()
         if hasattr(value, "model_dump"):
             return self.convert(value.model_dump(), depth + 1)
         return _mark_unconvertible(value)
 
+    def _convert_moments(self, value: Any, depth: int) -> Any:
+        """Convert numpy's times: `tolist` would make bare counts of nanoseconds of some of them."""
+        if getattr(value, "ndim", 0):
+            return [self.convert(member, depth + 1) for member in value]
+        scalar = value[()]
+        if str(scalar) == "NaT":
+            return None
+        return str(scalar) if scalar.dtype.kind == "M" else float(scalar / type(scalar)(1, "s"))
+
     def _convert_items(self, items: list[tuple[Any, Any]], depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
+        clashes: dict[str, int] = {}
         for key, member in items:
-            name = _name_key(key)
-            unique, again = name, 2
+            try:
+                name = _name_key(key)
+            except Exception:  # noqa: BLE001 - a key's own code must not cost the other keys
+                name = _mark_key(key)
+            unique = name
             while unique in result:
-                unique, again = f"{name}~{again}", again + 1
+                clashes[name] = clashes.get(name, 1) + 1
+                unique = f"{name}~{clashes[name]}"
             result[unique] = self.convert(member, depth + 1)
         return result
+
+
+def _encode_bytes(data: bytes) -> dict[str, Any]:
+    encoded: dict[str, Any] = {"$base64": b64encode(data[:MAX_TEXT]).decode()}
+    return encoded if len(data) <= MAX_TEXT else {**encoded, "$cut": {"bytes": len(data)}}
 
 
 def _name_key(key: Any) -> str:
@@ -220,7 +247,13 @@ def _name_key(key: Any) -> str:
         return _name_key(key.value)
     if isinstance(key, tuple):
         return ",".join(_name_key(member) for member in key)
-    return f"$unconvertible:{type(key).__module__}.{type(key).__qualname__}"
+    if type(key).__module__ == "numpy" and hasattr(key, "item") and type(key.item()) is not type(key):
+        return _name_key(key.item())
+    return _mark_key(key)
+
+
+def _mark_key(key: Any) -> str:
+    return f"$unconvertible:{_name_class(type(key))}"
 
 
 def _print_integer(value: int) -> str:
@@ -235,5 +268,8 @@ def _name_nonfinite(value: float) -> str:
 
 
 def _mark_unconvertible(value: Any) -> dict[str, str]:
-    kind = type(value)
-    return {"$unconvertible": f"{kind.__module__}.{kind.__qualname__}"}
+    return {"$unconvertible": _name_class(type(value))}
+
+
+def _name_class(kind: type) -> str:
+    return clean_text(f"{kind.__module__}.{kind.__qualname__}")

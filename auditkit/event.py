@@ -101,6 +101,26 @@ UNSIGNED_TAIL: Final = b',"mac":null}'
 """End of a line whose writer was told not to sign (``enable_integrity=False``)."""
 
 
+def make_fields(kind: str, time_us: int, details: str | None = None) -> dict[str, Any]:
+    """Make a body's fields with everything empty that isn't given; the writer fills in who signs it.
+
+    Args:
+        kind: The event's type.
+        time_us: When it happened, microseconds since 1970.
+        details: JSON text.
+
+    Example:
+        >>> tuple(make_fields("auditkit.closed", 0)) == BODY_KEYS
+        True
+    """
+    fields: dict[str, Any] = dict.fromkeys(BODY_KEYS)
+    fields["v"] = FORMAT
+    fields["time"] = time_us
+    fields["type"] = kind
+    fields["details"] = details
+    return fields
+
+
 def encode_body(fields: dict[str, Any]) -> bytes:
     """Print a body's canonical bytes.
 

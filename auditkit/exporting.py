@@ -285,7 +285,7 @@ class _ParquetWriter:
     def __init__(self, stream: IO[bytes], columns: Sequence[str]) -> None:
         pa = require("pyarrow", "seal")
         parquet = require("pyarrow.parquet", "seal")
-        self._from_pandas: Callable[..., pa.Table] = pa.Table.from_pandas
+        self._from_pandas: Callable[..., Any] = pa.Table.from_pandas
         self._schema = pa.schema([(name, _choose_type(pa, name)) for name in columns])
         self._writer = parquet.ParquetWriter(
             stream, self._schema, compression="zstd", write_page_checksum=True, store_schema=True

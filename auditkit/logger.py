@@ -22,7 +22,17 @@ from auditkit import spawning, times
 from auditkit.context import EMPTY, Context, get_context, use_context
 from auditkit.conversion import clean_text, encode_details
 from auditkit.errors import AuditError, UsageError
-from auditkit.event import CLOSED, GAP, INTERNAL_PREFIX, MAX_INTEGER, MAX_TIME_US, MIN_TIME_US, OPENED
+from auditkit.event import (
+    CLOSED,
+    FORMAT,
+    GAP,
+    INTERNAL_PREFIX,
+    MAX_INTEGER,
+    MAX_TIME_US,
+    MIN_TIME_US,
+    OPENED,
+    make_fields,
+)
 from auditkit.measuring import Measurements, PerformanceStats
 from auditkit.recording import OnFailure, Recorder
 from auditkit.store.description import choose_path, open_or_create
@@ -215,9 +225,6 @@ class AuditLogger:
                     actor = self._actor
                 if workflow is None:
                     workflow = self._workflow
-            time_us = now_us if time is None else _read_time(time)
-            duration_us = None if duration is None else _read_duration(duration)
-            text = None if details is None else encode_details(details)
             if not (
                 (actor is None or actor.__class__ is str)
                 and (lead_id is None or lead_id.__class__ is str)
@@ -229,31 +236,41 @@ class AuditLogger:
                 and (traceback is None or traceback.__class__ is str)
             ):
                 raise TypeError
-            return self._record(
-                now_us, time_us, type, actor, lead_id, workflow, outcome, operation, duration_us, error_type, message,
-                traceback, text,
-            )  # fmt: skip
+            # The keys in the order of auditkit.event.BODY; a call that makes them would cost too much here.
+            fields = {
+                "v": FORMAT,
+                "store": None,
+                "writer": None,
+                "seq": None,
+                "epoch": None,
+                "time": now_us if time is None else _read_time(time),
+                "type": type,
+                "actor": actor,
+                "lead_id": lead_id,
+                "workflow": workflow,
+                "outcome": outcome,
+                "operation": operation,
+                "duration_us": None if duration is None else _read_duration(duration),
+                "error_type": error_type,
+                "message": message,
+                "traceback": traceback,
+                "details": None if details is None else encode_details(details),
+            }
+            return self._record(now_us, fields)
         except (TypeError, ValueError) as error:
             if isinstance(error, AuditError):
                 raise
         # A value that isn't text, or a lone surrogate in one: clean every field and sign again.
-        texts = (actor, lead_id, workflow, outcome, operation, error_type, message, traceback)
-        actor, lead_id, workflow, outcome, operation, error_type, message, traceback = map(_text, texts)
-        return self._record(
-            now_us,
-            now_us if time is None else _read_time(time),
+        fields = make_fields(
             clean_text(self._check_type(type)),
-            actor,
-            lead_id,
-            workflow,
-            outcome,
-            operation,
-            None if duration is None else _read_duration(duration),
-            error_type,
-            message,
-            traceback,
+            now_us if time is None else _read_time(time),
             None if details is None else encode_details(details),
         )
+        fields["duration_us"] = None if duration is None else _read_duration(duration)
+        names = ("actor", "lead_id", "workflow", "outcome", "operation", "error_type", "message", "traceback")
+        texts = (actor, lead_id, workflow, outcome, operation, error_type, message, traceback)
+        fields.update(zip(names, map(_text, texts), strict=True))
+        return self._record(now_us, fields)
 
     def _check_type(self, kind: object) -> str:
         if not isinstance(kind, str) or not kind:
@@ -283,8 +300,9 @@ class AuditLogger:
         if not kind.startswith(INTERNAL_PREFIX) or kind in (OPENED, CLOSED, GAP):
             raise UsageError(f"expected a type that begins with {INTERNAL_PREFIX}, found {kind!r:.200}")
         now_us = time_ns() // 1000
-        text = None if details is None else encode_details(details)
-        return self._record(now_us, now_us, kind, self._actor, details=text)
+        fields = make_fields(kind, now_us, None if details is None else encode_details(details))
+        fields["actor"] = self._actor
+        return self._record(now_us, fields)
 
     def log_lead_ingested(
         self, lead_id: str, source: str | None = None, data: Any = None, workflow: str | None = None

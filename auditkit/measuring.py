@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Final
 
 WINDOW: Final = 1000
@@ -55,17 +55,16 @@ class Measurements:
     """
 
     def __init__(self) -> None:
+        # No lock: one that another thread holds at a fork would stay locked in the child for ever.
         self._windows: dict[str, deque[float]] = {}
-        self._lock = threading.Lock()
 
     def add(self, operation: str, seconds: float) -> None:
         """Add one measurement."""
         window = self._windows.get(operation)
         if window is None:
-            with self._lock:
-                while len(self._windows) >= MAX_OPERATIONS:
-                    self._windows.pop(next(iter(self._windows)))
-                window = self._windows.setdefault(operation, deque(maxlen=WINDOW))
+            for oldest in list(islice(self._windows, max(len(self._windows) - MAX_OPERATIONS + 1, 0))):
+                self._windows.pop(oldest, None)
+            window = self._windows.setdefault(operation, deque(maxlen=WINDOW))
         window.append(seconds)
 
     def summarise(self, operation: str) -> PerformanceStats | None:

@@ -11,35 +11,33 @@ many were dropped, in their place in the chain.
 
 from __future__ import annotations
 
+import atexit
+import errno
 import os
 import socket
 import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import date
 from hashlib import sha256
-from typing import Any, Final, Literal
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
 
 from auditkit.errors import ClosedError, KeyProblem
-from auditkit.event import (
-    CLOSED,
-    DAY_US,
-    FORMAT,
-    GAP,
-    GENESIS,
-    MAX_LINE_BYTES,
-    OPENED,
-    UNSIGNED_TAIL,
-)
+from auditkit.event import CLOSED, DAY_US, GAP, GENESIS, MAX_LINE_BYTES, OPENED, UNSIGNED_TAIL, make_fields
 from auditkit.keys import Keys, derive_writer_key, prepare_hmac, ratchet_epoch
 from auditkit.store import durable
 from auditkit.store.journal import open_part
 from auditkit.store.layout import Layout, find_day, name_writer, start_of_day
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 EPOCH_US: Final = 15 * 60 * 1_000_000
 """How long a writer signs with one key, in microseconds, if nothing rotates it earlier."""
@@ -48,10 +46,10 @@ MAX_OPEN_WRITERS: Final = 64
 """How many dates one process keeps open: an unsorted import of a year doesn't hold 365 files."""
 
 MAX_WAITING_BYTES: Final = 16 << 20
-"""How many bytes of signed lines wait in memory while the journal can't be written."""
+"""How many bytes of signed lines wait in memory while the journal can't be written, those of all dates together."""
 
 RETRY_SECONDS: Final = 0.1
-"""Pause between two tries to write what waits."""
+"""Pause between two tries to write what waits, or to open a chain."""
 
 NOT_KEPT: Final = ""
 """Id of an event that could not be kept: a gap event counts it."""
@@ -59,14 +57,23 @@ NOT_KEPT: Final = ""
 OnFailure = Literal["drop", "raise"]
 
 _dumps = orjson.dumps
-_LEAF: Final = sha256(b"\0")
-"""Beginning of every leaf; copying it is cheaper than making a new hash."""
+_write = os.write
+_copy_leaf = sha256(b"\0").copy
+"""Begins a leaf; copying a state is cheaper than making a new hash."""
 
-_CUT_TEXT: Final = 100_000
+MAX_BODY_BYTES: Final = MAX_LINE_BYTES - 256
+
+_CUT_TEXT: Final = 50_000
 
 
 class RecordingWarning(UserWarning):
-    """Events can't be written at the moment, and wait in memory."""
+    """Events can't be written at the moment and wait in memory, are counted, or are lost."""
+
+
+class _Waiting:
+    """How many bytes wait, over all writers of a recorder."""
+
+    total = 0
 
 
 class _Writer:
@@ -83,152 +90,160 @@ class _Writer:
         self.part = 0
         self.size = 0
         self.last_time_us = time_us
+        self.suspect = False
+        self._ended = False
         self._prev = GENESIS
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
+        self._waiting: deque[bytes] = deque()
+        self._all_waiting = recorder.waiting
+        self._recovered = recorder.write_waiting
         self._dropped = 0
+        self._errno = 0
         self._retry_at = 0.0
-        n, key = recorder.keys.draw() if recorder.signs else (0, b"")
-        self._key = derive_writer_key(key, self._store, self.name) if recorder.signs else None
-        self._inner, self._outer = prepare_hmac(self._key or b"")
-        self._epoch = 0
-        self.epoch_end_us = now_us + EPOCH_US
+        # The file comes before the key: a number that is drawn and never used looks like a deleted journal.
         self._descriptor, self.part = open_part(self._layout, self.name, 0)
-        # The chain lies in one date's partition, so an import's first event is dated like its second.
-        opened_us = now_us if self.start_us <= now_us < self.end_us else time_us
-        details = {"n": n, "parent": parent, "host": socket.gethostname(), "pid": os.getpid()}
         try:
-            self.append_internal(OPENED, opened_us, details)
-        except OSError:
-            os.close(self._descriptor)
+            n, key = recorder.keys.draw() if recorder.signs else (0, b"")
+            self._key = derive_writer_key(key, self._store, self.name) if recorder.signs else None
+            self._copy_inner, self._copy_outer = _prepare(self._key)
+            self._epoch = 0
+            self.epoch_end_us = now_us + EPOCH_US
+            # The chain lies in one date's partition, so an import's first event is dated like its second.
+            opened_us = now_us if self.start_us <= now_us < self.end_us else time_us
+            details = {"n": n, "parent": parent, "host": socket.gethostname(), "pid": os.getpid()}
+            if not self.append_internal(OPENED, opened_us, details):
+                raise OSError(errno.ENOBUFS, "no room to wait in memory")
+        except BaseException:
+            self._discard()
             raise
 
-    def append(
-        self,
-        time_us: int,
-        kind: str,
-        actor: str | None,
-        lead_id: str | None,
-        workflow: str | None,
-        outcome: str | None,
-        operation: str | None,
-        duration_us: int | None,
-        error_type: str | None,
-        message: str | None,
-        traceback: str | None,
-        details: str | None,
-    ) -> str:
-        seq = self.seq
-        body = _dumps(
-            {
-                "v": FORMAT,
-                "store": self._store,
-                "writer": self.name,
-                "seq": seq,
-                "epoch": self._epoch,
-                "time": time_us,
-                "type": kind,
-                "actor": actor,
-                "lead_id": lead_id,
-                "workflow": workflow,
-                "outcome": outcome,
-                "operation": operation,
-                "duration_us": duration_us,
-                "error_type": error_type,
-                "message": message,
-                "traceback": traceback,
-                "details": details,
-            }
-        )
-        if len(body) > MAX_LINE_BYTES - 256:
-            return self.append(
-                time_us,
-                kind,
-                _cut_text(actor),
-                _cut_text(lead_id),
-                _cut_text(workflow),
-                _cut_text(outcome),
-                _cut_text(operation),
-                duration_us,
-                _cut_text(error_type),
-                _cut_text(message),
-                _cut_text(traceback),
-                _cut_details(details),
-            )
+    def _discard(self) -> None:
+        """Remove the part that nothing was written to; it is locked, so no sealer is reading it."""
+        with suppress(OSError):
+            if os.fstat(self._descriptor).st_size == 0:
+                self._layout.part(self.name, self.part).unlink()
+        self.abandon()
+
+    def append(self, fields: dict[str, Any]) -> str:
+        """Sign an event and append it; its id, or `NOT_KEPT`."""
+        fields["store"] = self._store
+        fields["writer"] = self.name
+        fields["seq"] = seq = self.seq
+        fields["epoch"] = self._epoch
+        body = _dumps(fields)
+        if len(body) > MAX_BODY_BYTES:
+            return self.append(_cut_fields(fields))
         if self._key is not None:
-            inner = self._inner.copy()
+            inner = self._copy_inner()
             inner.update(self._prev + body)
-            outer = self._outer.copy()
+            outer = self._copy_outer()
             outer.update(inner.digest())
             line = b'%b,"mac":"%b"}\n' % (body[:-1], outer.hexdigest().encode())
         else:
             line = body[:-1] + UNSIGNED_TAIL + b"\n"
         if self._waiting or self._dropped:
-            return self._append_waiting(line)
+            return self._append_waiting(line, fields)
         try:
-            written = os.write(self._descriptor, line)
-        except OSError as error:
-            return self._append_failed(line, 0, error)
-        if written != len(line):
-            try:
+            written = _write(self._descriptor, line)
+            if written != len(line):
                 durable.write_all(self._descriptor, memoryview(line)[written:])
-            except OSError as error:
-                return self._append_failed(line, written, error)
-        leaf = _LEAF.copy()
+        except OSError as error:
+            return self._append_failed(line, error)
+        leaf = _copy_leaf()
         leaf.update(line[:-1])
         self._prev = leaf.digest()
         self.seq = seq + 1
         self.size += len(line)
-        self.last_time_us = time_us
+        self.last_time_us = fields["time"]
         return f"{self.name}:{seq}"
 
-    def append_internal(self, kind: str, time_us: int, details: dict[str, Any]) -> str:
-        text = _dumps(details).decode()
-        return self.append(time_us, kind, None, None, None, None, None, None, None, None, None, text)
+    def resync(self) -> bool:
+        """Take the chain's state from the journal after an interrupted call; tells whether the chain can go on.
 
-    def _append_failed(self, line: bytes, written: int, error: OSError) -> str:
+        An exception out of a signal handler (a timeout, Ctrl-C) may come between a line and the counters behind it.
+        """
+        try:
+            lines = self._read_uncounted()
+        except OSError:
+            self.abandon()
+            return False
+        for line in lines:
+            self.size += len(line)
+            if self._waiting and self._waiting[0] == line:
+                self._waiting.popleft()
+        if self._waiting or lines:
+            last = self._waiting[-1] if self._waiting else lines[-1]
+            fields = orjson.loads(last)
+            self._prev = sha256(b"\0" + last[:-1]).digest()
+            self.seq = fields["seq"] + (orjson.loads(fields["details"])["dropped"] if fields["type"] == GAP else 1)
+            self.last_time_us = fields["time"]
+            self._ended = fields["type"] == CLOSED
+        self.suspect = False
+        if self._ended and not self._waiting:
+            self.abandon()
+            return False
+        return True
+
+    def _read_uncounted(self) -> list[bytes]:
+        """Read the lines behind those that were counted, and take a torn one back."""
+        if self._descriptor < 0:
+            return []
+        held = os.fstat(self._descriptor).st_size
+        tail = os.pread(self._descriptor, max(held - self.size, 0), self.size)
+        end = tail.rfind(b"\n") + 1
+        if end < len(tail):
+            os.ftruncate(self._descriptor, self.size + end)
+        return [line + b"\n" for line in tail[:end].split(b"\n")[:-1]]
+
+    def append_internal(self, kind: str, time_us: int, details: dict[str, Any]) -> str:
+        return self.append(make_fields(kind, time_us, _dumps(details).decode()))
+
+    def _append_failed(self, line: bytes, error: OSError) -> str:
         """Take back a torn line, then raise or wait, as the application chose."""
         self._take_back()
         if self._raise:
             raise error
-        warnings.warn(
-            f"events can't be written to {self._layout.journal} ({error.strerror}); they wait in memory, at most "
-            f"{MAX_WAITING_BYTES >> 20} MiB of them: free space there or restore the folder",
-            RecordingWarning,
-            stacklevel=4,
-        )
+        self._errno = error.errno or 0
         self._retry_at = time.monotonic() + RETRY_SECONDS
-        return self._wait(line)
+        event_id = self._wait(line)
+        _warn(
+            f"events can't be written to {self._layout.journal} ({error.strerror}); they wait in memory, at most "
+            f"{MAX_WAITING_BYTES >> 20} MiB of them: free space there or restore the folder"
+        )
+        return event_id
 
     def _take_back(self) -> None:
         try:
             os.ftruncate(self._descriptor, self.size)
         except OSError:
-            # The torn line stays as the end of this part; the lines that follow go to a new one.
-            with suppress(OSError):
+            # The torn line stays as the end of this part; the lines that follow go to a new one. If there is none yet,
+            # writing fails and comes here again.
+            try:
                 self.open_next_part()
+            except OSError:
+                self.abandon()
 
     def _wait(self, line: bytes) -> str:
-        if self._dropped or self._waiting_bytes + len(line) > MAX_WAITING_BYTES:
+        if self._dropped or self._all_waiting.total + len(line) > MAX_WAITING_BYTES:
             self._dropped += 1
             return NOT_KEPT
         self._waiting.append(line)
-        self._waiting_bytes += len(line)
+        self._all_waiting.total += len(line)
         self._prev = sha256(b"\0" + line[:-1]).digest()
         self.seq += 1
         return f"{self.name}:{self.seq - 1}"
 
-    def _append_waiting(self, line: bytes) -> str:
+    def _append_waiting(self, line: bytes, fields: dict[str, Any]) -> str:
         """Handle an event that comes while others wait: it goes behind them."""
         if self._dropped:
             # This line was signed for a place that a dropped event holds; it is signed again if writing works.
-            if not self.write_waiting():
-                self._dropped += 1
-                return NOT_KEPT
-            fields = orjson.loads(line)
-            return self.append(*(fields[key] for key in _ARGUMENTS))
+            if self.write_waiting():
+                self._recovered()
+                return self.append(fields)
+            self._dropped += 1
+            return NOT_KEPT
         event_id = self._wait(line)
-        self.write_waiting()
+        if self.write_waiting():
+            self._recovered()
         return event_id
 
     def write_waiting(self, *, now: bool = False) -> bool:
@@ -241,12 +256,13 @@ class _Writer:
             line = self._waiting[0]
             try:
                 durable.write_all(self._descriptor, line)
-            except OSError:
+            except OSError as error:
                 self._take_back()
+                self._errno = error.errno or 0
                 self._retry_at = time.monotonic() + RETRY_SECONDS
                 return False
-            del self._waiting[0]
-            self._waiting_bytes -= len(line)
+            self._waiting.popleft()
+            self._all_waiting.total -= len(line)
             self.size += len(line)
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
@@ -255,58 +271,96 @@ class _Writer:
 
     def append_gap(self, dropped: int) -> None:
         """Say in the chain that events were dropped; the gap event holds all their places."""
-        before = self.seq
-        self.append_internal(GAP, self.last_time_us, {"dropped": dropped})
-        self.seq = before + dropped
+        kept = self.append_internal(GAP, self.last_time_us, {"dropped": dropped})
+        if kept:
+            self.seq += dropped - 1
+        else:
+            # The gap event was dropped itself, and counted as one.
+            self._dropped += dropped - 1
 
     def ratchet(self, now_us: int) -> None:
         """Replace the writer's key by the next one; the old one can't be computed back."""
         if self._key is not None:
-            self._key = ratchet_epoch(self._key)
-            self._inner, self._outer = prepare_hmac(self._key)
-            self._epoch += 1
+            key = ratchet_epoch(self._key)
+            inner, outer = _prepare(key)
+            # All at once, without a call between them: an interruption must not leave the number of another key.
+            self._key, self._copy_inner, self._copy_outer, self._epoch = key, inner, outer, self._epoch + 1
         self.epoch_end_us = now_us + EPOCH_US
 
     def open_next_part(self) -> None:
         """Go on in a new file; the old one is the sealer's."""
-        descriptor, self.part = open_part(self._layout, self.name, self.part + 1)
-        os.close(self._descriptor)
-        self._descriptor = descriptor
-        self.size = 0
+        descriptor, part = open_part(self._layout, self.name, self.part + 1)
+        old, self._descriptor, self.part, self.size = self._descriptor, descriptor, part, 0
+        if old >= 0:
+            os.close(old)
 
     def sync(self) -> None:
-        self.write_waiting(now=True)
+        if not self.write_waiting(now=True):
+            raise OSError(self._errno, os.strerror(self._errno), str(self._layout.part(self.name, self.part)))
         os.fsync(self._descriptor)
 
-    def close(self) -> None:
-        self.append_internal(CLOSED, self.last_time_us, {})
-        self.write_waiting(now=True)
-        os.close(self._descriptor)
+    def close(self, *, give_up: bool = False) -> bool:
+        """Sign the chain's end and let go of the journal.
+
+        Args:
+            give_up: Whether to let go even if lines still wait; otherwise the writer stays as it is.
+
+        Returns:
+            Whether the writer is closed.
+        """
+        try:
+            if self.write_waiting(now=True) and not self._ended:
+                self.append_internal(CLOSED, self.last_time_us, {})
+                self._ended = True
+        except OSError:
+            self.abandon()
+            raise
+        lost = len(self._waiting) + self._dropped
+        if lost and not give_up:
+            return False
+        self.abandon()
+        if lost:
+            _warn(f"{lost} events of writer {self.name} are lost: {self._layout.journal} can't be written to the end")
+        return True
 
     def abandon(self) -> None:
-        """Forget the writer in a forked child: closing leaves the parent's lock in place, unlocking would not."""
-        os.close(self._descriptor)
+        """Close the journal as it is; in a forked child that leaves the parent's lock in place, unlocking would not."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
-_ARGUMENTS: Final = (
-    "time", "type", "actor", "lead_id", "workflow", "outcome", "operation", "duration_us", "error_type", "message",
-    "traceback", "details",
-)  # fmt: skip
+_telling = threading.local()
 
 
-def _cut_text(text: str | None) -> str | None:
-    """Cut text over a limit, with a marker, so that its line fits."""
-    if text is None or len(text) <= _CUT_TEXT:
-        return text
-    return f"{text[:_CUT_TEXT]}…[cut: {len(text)} characters]"
+def _warn(message: str) -> None:
+    """Warn, unless it is the recording of a warning that fails: `logging.captureWarnings` makes events of them."""
+    if getattr(_telling, "now", False):
+        return
+    _telling.now = True
+    try:
+        warnings.warn(message, RecordingWarning, stacklevel=5)
+    finally:
+        _telling.now = False
 
 
-def _cut_details(details: str | None) -> str | None:
-    """Cut details over a limit to a JSON object that says so."""
-    if details is None or len(details) <= _CUT_TEXT:
-        return details
-    marker = {"$cut": {"characters": len(details), "beginning": details[:_CUT_TEXT]}}
-    return _dumps(marker).decode()
+def _prepare(key: bytes | None) -> tuple[Callable[[], _Hash], Callable[[], _Hash]]:
+    """Give what copies the keyed hash states; looking the methods up for every event would cost as much as one."""
+    inner, outer = prepare_hmac(key or b"")
+    return inner.copy, outer.copy
+
+
+def _cut_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """Cut every text over a limit, with a marker, so that the line fits; details stay valid JSON."""
+    cut = dict(fields)
+    for name, text in fields.items():
+        if not isinstance(text, str) or len(text) <= _CUT_TEXT:
+            continue
+        if name == "details":
+            cut[name] = _dumps({"$cut": {"characters": len(text), "beginning": text[:_CUT_TEXT]}}).decode()
+        else:
+            cut[name] = f"{text[:_CUT_TEXT]}…[cut: {len(text)} characters]"
+    return cut
 
 
 class Recorder:
@@ -338,6 +392,8 @@ class Recorder:
         self.keys = keys
         self.signs = signs
         self.on_failure: OnFailure = on_failure
+        self.waiting = _Waiting()
+        self.number = next(_numbers)
         self._max_part_bytes = max_part_bytes or (1 << 62)
         self._on_part = on_part
         self._lock = threading.RLock()
@@ -347,41 +403,17 @@ class Recorder:
         self._current: _Writer | None = None
         self._parent: str | None = None
         self._lost = 0
+        self._retry_at = 0.0
         self._closed = False
         _recorders.add(self)
 
-    def record(
-        self,
-        now_us: int,
-        time_us: int,
-        kind: str,
-        actor: str | None = None,
-        lead_id: str | None = None,
-        workflow: str | None = None,
-        outcome: str | None = None,
-        operation: str | None = None,
-        duration_us: int | None = None,
-        error_type: str | None = None,
-        message: str | None = None,
-        traceback: str | None = None,
-        details: str | None = None,
-    ) -> str:
+    def record(self, now_us: int, fields: dict[str, Any]) -> str:
         """Sign one event and append it to the journal.
 
         Args:
             now_us: The clock's time, microseconds since 1970.
-            time_us: When the event happened, microseconds since 1970; its UTC date decides the partition.
-            kind: The event's type.
-            actor: And the other columns: text without lone surrogates, or None.
-            lead_id: See `auditkit.event.BODY`.
-            workflow: See `auditkit.event.BODY`.
-            outcome: See `auditkit.event.BODY`.
-            operation: See `auditkit.event.BODY`.
-            duration_us: 0 to 2^53 - 1 microseconds.
-            error_type: See `auditkit.event.BODY`.
-            message: See `auditkit.event.BODY`.
-            traceback: See `auditkit.event.BODY`.
-            details: JSON text.
+            fields: The event's body, as `auditkit.event.make_fields` makes it: text without lone surrogates, integers,
+                None. Who signs it is filled in; the UTC date of its time decides the partition.
 
         Returns:
             The event's id, or `NOT_KEPT`.
@@ -398,26 +430,50 @@ class Recorder:
                 self._busy = True
                 try:
                     writer = self._current
-                    if writer is None or not writer.start_us <= time_us < writer.end_us:
+                    if writer is None or not writer.start_us <= fields["time"] < writer.end_us:
                         try:
-                            writer = self._choose(now_us, time_us)
+                            writer = self._choose(now_us, fields["time"])
                         except (OSError, KeyProblem) as error:
                             return self._lose(error)
+                        if writer is None:
+                            self._lost += 1
+                            return NOT_KEPT
                     if now_us >= writer.epoch_end_us:
                         writer.ratchet(now_us)
-                    event_id = writer.append(
-                        time_us, kind, actor, lead_id, workflow, outcome, operation, duration_us, error_type, message,
-                        traceback, details,
-                    )  # fmt: skip
+                    event_id = writer.append(fields)
                     if writer.size >= self._max_part_bytes:
                         self._rotate_writer(writer, now_us)
                     return event_id
+                except BaseException:
+                    self._distrust()
+                    raise
                 finally:
                     self._busy = False
-        return nested.record(
-            now_us, time_us, kind, actor, lead_id, workflow, outcome, operation, duration_us, error_type, message,
-            traceback, details,
-        )  # fmt: skip
+        return nested.record(now_us, fields)
+
+    @contextmanager
+    def _own(self) -> Iterator[bool]:
+        """Hold the recorder as `record` does; False inside of a call that a signal handler interrupted."""
+        with self._lock:
+            if self._busy:
+                yield False
+                return
+            self._busy = True
+            try:
+                yield True
+            except BaseException:
+                self._distrust()
+                raise
+            finally:
+                self._busy = False
+
+    def _distrust(self) -> None:
+        """Have every chain look at its journal before it goes on: the call that was interrupted may have written."""
+        if self._current is not None:
+            self._parent = self._current.name
+            self._current = None
+        for writer in self._writers.values():
+            writer.suspect = True
 
     def _nest(self) -> Recorder:
         """Give the recorder for a call from inside a call, as a signal handler or a finaliser makes it.
@@ -432,14 +488,19 @@ class Recorder:
             self._nested._parent = self._current.name if self._current else self._parent
         return self._nested
 
-    def _choose(self, now_us: int, time_us: int) -> _Writer:
+    def _choose(self, now_us: int, time_us: int) -> _Writer | None:
+        """Give the chain for a time, None while none can be opened and it isn't time to try again."""
         if self._closed:
             raise ClosedError(
                 f"expected an open logger for {self.layout.root}, found one that was closed: make a new one"
             )
         day = find_day(time_us)
         writer = self._writers.pop(day, None)
+        if writer is not None and writer.suspect and not writer.resync():
+            writer = None
         if writer is None:
+            if self._lost and time.monotonic() < self._retry_at:
+                return None
             if len(self._writers) >= MAX_OPEN_WRITERS:
                 self._close_writer(next(iter(self._writers)))
             before = self._current
@@ -448,11 +509,13 @@ class Recorder:
                 # Midnight: yesterday's chain is complete, and its partition can be sealed.
                 self._close_writer(find_day(before.start_us))
                 self._on_part()
-            if self._lost:
-                lost, self._lost = self._lost, 0
-                writer.append_gap(lost)
         self._writers[day] = writer
         self._current = writer
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            writer.append_gap(lost)
+        if self.waiting.total:
+            self.write_waiting()
         return writer
 
     def _lose(self, error: OSError | KeyProblem) -> str:
@@ -460,18 +523,32 @@ class Recorder:
         if self.on_failure == "raise":
             raise error
         self._lost += 1
-        warnings.warn(
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+        _warn(
             f"no journal can be opened in {self.layout.journal}, so events are counted, not kept ({error}): "
-            "restore the folder or the key file",
-            RecordingWarning,
-            stacklevel=4,
+            "restore the folder or the key file"
         )
         return NOT_KEPT
 
-    def _close_writer(self, day: date) -> None:
-        writer = self._writers.pop(day, None)
-        if writer is not None:
-            writer.close()
+    def write_waiting(self) -> None:
+        """Write what waits, of every date: each writer tries again only when its own date has an event."""
+        for writer in self._writers.values():
+            if not writer.suspect:
+                writer.write_waiting()
+
+    def _close_writer(self, day: date, *, give_up: bool = False) -> None:
+        """Close a date's chain; while its lines wait for the disk it stays open unless it is given up."""
+        writer = self._writers[day]
+        if writer.suspect and not writer.resync():
+            closed = True
+        else:
+            try:
+                closed = writer.close(give_up=give_up)
+            except OSError:
+                del self._writers[day]
+                raise
+        if closed:
+            del self._writers[day]
             self._parent = writer.name
             if self._current is writer:
                 self._current = None
@@ -488,12 +565,19 @@ class Recorder:
     def rotate(self) -> None:
         """Finish the open journal parts, so that they can be sealed, and ratchet their keys."""
         now_us = time.time_ns() // 1000
-        with self._lock:
-            for writer in self._writers.values():
+        with self._own() as owned:
+            # From inside of a call the part isn't changed under it: complete lines of an open part can be sealed too.
+            for writer in self._trusted() if owned else ():
                 writer.open_next_part()
                 writer.ratchet(now_us)
         if self._nested is not None:
             self._nested.rotate()
+
+    def _trusted(self) -> list[_Writer]:
+        for day, writer in list(self._writers.items()):
+            if writer.suspect and not writer.resync():
+                del self._writers[day]
+        return list(self._writers.values())
 
     def flush(self) -> None:
         """Write what waits and make everything recorded so far survive a power loss.
@@ -501,8 +585,8 @@ class Recorder:
         Raises:
             OSError: If the disk refuses.
         """
-        with self._lock:
-            for writer in self._writers.values():
+        with self._own() as owned:
+            for writer in self._trusted() if owned else ():
                 writer.sync()
             if self._writers:
                 durable.sync_folder(self.layout.journal)
@@ -510,13 +594,33 @@ class Recorder:
             self._nested.flush()
 
     def close(self) -> None:
-        """Sign the end of every open chain and let go of the journal; a second call does nothing."""
-        with self._lock:
-            for day in list(self._writers):
-                self._close_writer(day)
+        """Sign the end of every open chain and let go of the journal; a second call does nothing.
+
+        A signal handler that closes in the middle of a call leaves the end to the interpreter's exit.
+
+        Raises:
+            OSError: If the disk refuses and ``on_failure`` is ``"raise"``; everything is closed nevertheless.
+        """
+        problem: OSError | None = None
+        with self._own() as owned:
+            if owned and self._lost and not self._closed:
+                now_us = time.time_ns() // 1000
+                self._retry_at = 0.0
+                with suppress(OSError, KeyProblem):
+                    self._choose(now_us, now_us)
             self._closed = True
+            for day in list(self._writers) if owned else ():
+                try:
+                    self._close_writer(day, give_up=True)
+                except OSError as error:
+                    problem = error
+            if owned and self._lost:
+                _warn(f"{self._lost} events are lost: no journal can be opened in {self.layout.journal}")
+                self._lost = 0
         if self._nested is not None:
             self._nested.close()
+        if problem is not None:
+            raise problem
 
     def _abandon(self) -> None:
         self._lock = threading.RLock()
@@ -529,14 +633,27 @@ class Recorder:
         self._current = None
         self._nested = None
         self._lost = 0
+        self.waiting.total = 0
 
 
+_numbers = count()
 _recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
 _held: list[Recorder] = []
+_fork_lock = threading.RLock()
+
+
+def _list_recorders() -> list[Recorder]:
+    """List the recorders, each before those nested in it: so every thread takes the locks in one order."""
+    while True:
+        try:
+            return sorted(_recorders, key=lambda recorder: recorder.number)
+        except RuntimeError:
+            continue  # another thread made a recorder meanwhile
 
 
 def _hold_all() -> None:
-    for recorder in list(_recorders):
+    _fork_lock.acquire()
+    for recorder in _list_recorders():
         recorder._lock.acquire()
         _held.append(recorder)
 
@@ -544,12 +661,27 @@ def _hold_all() -> None:
 def _release_all() -> None:
     while _held:
         _held.pop()._lock.release()
+    _fork_lock.release()
 
 
 def _abandon_all() -> None:
     # A forked child has the parent's chains in memory. It must not write to them: it opens its own, at its first event.
-    while _held:
-        _held.pop()._abandon()
+    global _fork_lock
+    _fork_lock = threading.RLock()
+    _held.clear()
+    for recorder in _list_recorders():
+        recorder._abandon()
+
+
+def _close_leftovers() -> None:
+    """Close what a signal handler couldn't: registered when this is imported, so it runs after other exit handlers."""
+    for recorder in _list_recorders():
+        if recorder._writers:
+            with suppress(OSError):
+                recorder.close()
+
+
+atexit.register(_close_leftovers)
 
 
 os.register_at_fork(before=_hold_all, after_in_parent=_release_all, after_in_child=_abandon_all)

@@ -8,9 +8,11 @@ the columns that are asked for are read.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -192,12 +194,12 @@ def _read_journals(
 def _drop_sealed(table: pa.Table, state: LedgerState) -> pa.Table:
     """Drop the rows that the ledger holds, and a second copy of a row."""
     writers, seqs = table.column("writer").to_pylist(), table.column("seq").to_pylist()
-    seen: dict[str, int] = {}
+    seen: set[tuple[str, int]] = set()
     keep = []
     for index, (writer, seq) in enumerate(zip(writers, seqs, strict=True)):
         head = state.heads.get(writer)
-        if seq >= max(head.next if head else 0, seen.get(writer, 0)):
-            seen[writer] = seq + 1
+        if seq >= (head.next if head else 0) and (writer, seq) not in seen:
+            seen.add((writer, seq))
             keep.append(index)
     return table if len(keep) == table.num_rows else table.take(keep)
 
@@ -280,12 +282,31 @@ class _select:  # noqa: N801 - reads as the verb it is, as contextlib's own mana
         ordered: bool = True,
     ) -> None:
         self._snapshot = snapshot
-        self._connection = segments.connect()
+        self._resources = ExitStack()
+        self._connection = self._resources.enter_context(contextlib.closing(segments.connect()))
+        try:
+            self._prepare(snapshot, query, columns, limit=limit, newest=newest, ordered=ordered)
+        except BaseException:
+            self._resources.close()
+            raise
+
+    def _prepare(
+        self,
+        snapshot: Snapshot,
+        query: Query,
+        columns: Sequence[str],
+        *,
+        limit: int | None,
+        newest: bool,
+        ordered: bool,
+    ) -> None:
         self._connection.execute(f"SET memory_limit = '{_MEMORY_LIMIT}'")
-        self._connection.execute("SET temp_directory = ?", [str(Path(tempfile.gettempdir()) / "auditkit-duckdb")])
+        # Events that don't fit into memory go to a folder that nobody else may enter, and that goes with the query.
+        spill = self._resources.enter_context(tempfile.TemporaryDirectory(prefix="auditkit-"))
+        self._connection.execute("SET temp_directory = ?", [spill])
         self._connection.execute("SET preserve_insertion_order = false")
         where, parameters = query.to_sql()
-        files = [_find_file(snapshot.layout, e) for e in _choose_segments(snapshot, query)]
+        files = [_find_file(snapshot.layout, e, self._resources) for e in _choose_segments(snapshot, query)]
         sources = []
         if files:
             quoted = ", ".join(_quote_path(file) for file in files)
@@ -313,13 +334,13 @@ class _select:  # noqa: N801 - reads as the verb it is, as contextlib's own mana
         try:
             self.relation: duckdb.DuckDBPyRelation = self._connection.sql(self._sql, params=self._parameters)
         except BaseException as error:
-            self._connection.close()
+            self._resources.close()
             self._explain(error)
             raise
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._connection.close()
+        self._resources.close()
         if error is not None:
             self._explain(error)
 
@@ -335,8 +356,19 @@ def _choose_segments(snapshot: Snapshot, query: Query) -> list[SegmentEntry]:
     return [e for e in snapshot.state.segments.values() if query.overlaps(e.time_min, e.time_max)]
 
 
-def _find_file(layout: Layout, entry: SegmentEntry) -> Path:
+def _find_file(layout: Layout, entry: SegmentEntry, resources: ExitStack) -> Path:
+    """Find a segment's file under a name that stays good while the resources are held.
+
+    One that still lies in staging may be moved at any moment, so it is opened here and read through its descriptor.
+    """
     path = segments.locate_segment(layout, entry.path)
+    if path == layout.staged(entry.path):
+        try:
+            file = resources.enter_context(path.open("rb"))
+        except FileNotFoundError:
+            path = layout.segment(entry.path)
+        else:
+            path = Path(f"/dev/fd/{file.fileno()}")
     if path is not None:
         size = path.stat().st_size
         if size != entry.bytes:

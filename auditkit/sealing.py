@@ -16,7 +16,8 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import date
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -147,7 +148,8 @@ def recover(layout: Layout, state: LedgerState) -> None:
     for folder in folders:
         durable.sync_folder(folder)
     for leftover in staged.values():
-        leftover.unlink()
+        if leftover.is_symlink() or not leftover.is_dir():
+            leftover.unlink()
 
 
 def _choose_parts(layout: Layout, *, live: bool) -> dict[date, dict[str, list[Part]]]:
@@ -164,6 +166,7 @@ def _choose_parts(layout: Layout, *, live: bool) -> dict[date, dict[str, list[Pa
 def _write_segments(layout: Layout, state: LedgerState, *, live: bool) -> _Plan:
     plan = _Plan()
     heads = {writer: Head(head.next, head.link, head.closed) for writer, head in state.heads.items()}
+    held = _list_held(state)
     durable.make_folder(layout.staging)
     for day, writers in sorted(_choose_parts(layout, live=live).items()):
         segment: SegmentWriter | None = None
@@ -172,7 +175,7 @@ def _write_segments(layout: Layout, state: LedgerState, *, live: bool) -> _Plan:
                 for number, lines in _read_chunks(part, plan):
                     if segment is None:
                         path = layout.staging / f"writing-{os.getpid()}-{len(plan.segments)}.parquet"
-                        segment = SegmentWriter(path, state.store, day, heads)
+                        segment = SegmentWriter(path, state.store, day, heads, held)
                     rejects = segment.add(writer, lines, number)
                     if rejects:
                         plan.rejects.setdefault(part.path.name, []).extend(rejects)
@@ -182,6 +185,19 @@ def _write_segments(layout: Layout, state: LedgerState, *, live: bool) -> _Plan:
         if segment is not None:
             _finish(layout, plan, segment)
     return plan
+
+
+def _list_held(state: LedgerState) -> dict[str, list[tuple[int, int]]]:
+    """List the sequence numbers that the ledger holds of each writer, as ranges with both ends included."""
+    held: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for entry in state.segments.values():
+        for run in entry.runs:
+            ranges = held[run.writer]
+            if ranges and ranges[-1][1] + 1 == run.first:
+                ranges[-1] = (ranges[-1][0], run.last)
+            else:
+                ranges.append((run.first, run.last))
+    return held
 
 
 def _read_chunks(part: Part, plan: _Plan) -> Iterator[tuple[int, list[bytes]]]:
@@ -265,7 +281,6 @@ def _commit(layout: Layout, state: LedgerState, keys: Keys, plan: _Plan) -> tupl
 def _quarantine(layout: Layout, plan: _Plan) -> None:
     """Keep what could not be believed, with the reason, before its journal is dropped."""
     durable.make_folder(layout.quarantine)
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     for name, rejects in plan.rejects.items():
         records = b"".join(
             orjson.dumps(
@@ -280,7 +295,9 @@ def _quarantine(layout: Layout, plan: _Plan) -> None:
             + b"\n"
             for reject in rejects
         )
-        durable.create_file(layout.quarantine / f"{name.removesuffix('.jsonl')}.{stamp}.jsonl", records)
+        # Named by its content: a sealing that is repeated, or finds the same lines again, adds nothing.
+        digest = sha256(records).hexdigest()[:16]
+        durable.create_file(layout.quarantine / f"{name.removesuffix('.jsonl')}.{digest}.jsonl", records)
 
 
 def _drop_journals(layout: Layout, plan: _Plan) -> None:

@@ -130,7 +130,12 @@ class Housekeeper:
             self._pid = os.getpid()
             self._wake = threading.Event()
             self._thread = threading.Thread(target=self._run, name="auditkit-housekeeper", daemon=True)
-            self._thread.start()
+            try:
+                self._thread.start()
+            except RuntimeError as error:
+                # Too many threads, or the interpreter is ending; the next sealer takes the journals.
+                self._pid = 0
+                self._report(f"the thread that seals can't be started ({error})")
 
     def request(self) -> None:
         """Ask for a sealing soon; returns at once."""
@@ -139,7 +144,8 @@ class Housekeeper:
     def stop(self) -> None:
         """End the thread; a sealer that is running finishes by itself."""
         self._stopped = True
-        self._wake.set()
+        if self._pid == os.getpid():  # in a forked child the event's lock may be one that nobody will ever release
+            self._wake.set()
 
     def _run(self) -> None:
         while True:

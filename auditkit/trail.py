@@ -254,7 +254,11 @@ class AuditTrail:
         from auditkit.view import View
 
         summary = self._summarise(
-            lambda frame: activity.summarise(frame, by=("type",)), _ACTIVITY, since, until, workflow=workflow
+            lambda frame: activity.summarise(frame, by=("type",), distinct=("lead_id", "actor")),
+            _ACTIVITY,
+            since,
+            until,
+            workflow=workflow,
         )
         arguments = {"workflow": workflow, "since": since, "until": until}
         return View(

@@ -108,9 +108,7 @@ def make_day(events: int = 4000, day: date = DAY, seed: int = 7, slower: float =
     """
     random = np.random.default_rng(seed)
     begin = pd.Timestamp(day, tz="UTC").as_unit("us")
-    hours = np.clip(
-        np.concatenate([random.normal(10.5, 2.2, events // 2), random.normal(15, 2.5, events)]), 0, 23.99
-    )
+    hours = np.clip(np.concatenate([random.normal(10.5, 2.2, events // 2), random.normal(15, 2.5, events)]), 0, 23.99)
     seconds = np.sort(random.choice(hours, events)) * 3600 + random.random(events) * 30
     kinds = {
         "lead.ingested": 0.14,
@@ -130,14 +128,10 @@ def make_day(events: int = 4000, day: date = DAY, seed: int = 7, slower: float =
     types = random.choice([*kinds], events, p=shares / shares.sum())
     is_operation, is_error = types == "operation", types == "error"
     operations = random.choice([*OPERATIONS], events, p=[0.3, 0.2, 0.25, 0.15, 0.1])
-    medians = np.array([OPERATIONS[name] for name in operations]) * np.where(
-        operations == "crm_sync", slower, 1
-    )
+    medians = np.array([OPERATIONS[name] for name in operations]) * np.where(operations == "crm_sync", slower, 1)
     durations = (medians * random.lognormal(0, 0.6, events) * 1e6).astype("int64")
     nothing = np.full(events, None, dtype=object)
-    failed = is_error | (
-        is_operation & (random.random(events) < np.where(operations == "crm_sync", 0.05, 0.01))
-    )
+    failed = is_error | (is_operation & (random.random(events) < np.where(operations == "crm_sync", 0.05, 0.01)))
     errors = random.choice([*ERRORS], events, p=[0.6, 0.25, 0.15])
     writer = f"{day:%Y%m%d}-generated"
     outcomes = np.where(failed, "failure", "success").astype(object)
@@ -147,9 +141,7 @@ def make_day(events: int = 4000, day: date = DAY, seed: int = 7, slower: float =
         {
             "time": begin + pd.to_timedelta(np.sort(seconds) * 1e6 // 1, unit="us"),
             "type": types,
-            "actor": random.choice(
-                ["worker-1", "worker-2", "worker-3", "mailer"], events, p=[0.4, 0.3, 0.2, 0.1]
-            ),
+            "actor": random.choice(["worker-1", "worker-2", "worker-3", "mailer"], events, p=[0.4, 0.3, 0.2, 0.1]),
             "lead_id": [f"L-{number:05d}" for number in random.integers(1, max(2, events // 6), events)],
             "workflow": random.choice(WORKFLOWS, events, p=[0.6, 0.3, 0.1]),
             "outcome": outcomes,
@@ -158,14 +150,10 @@ def make_day(events: int = 4000, day: date = DAY, seed: int = 7, slower: float =
             "error_type": np.where(failed, errors, nothing),
             "message": [ERRORS[name] if bad else None for name, bad in zip(errors, failed, strict=True)],
             "traceback": [
-                TRACEBACK.format(error=name, message=ERRORS[name])
-                if bad and name != "ValidationError"
-                else None
+                TRACEBACK.format(error=name, message=ERRORS[name]) if bad and name != "ValidationError" else None
                 for name, bad in zip(errors, failed, strict=True)
             ],
-            "details": [
-                f'{{"attempt": {number}, "source": "web_form"}}' for number in random.integers(1, 4, events)
-            ],
+            "details": [f'{{"attempt": {number}, "source": "web_form"}}' for number in random.integers(1, 4, events)],
             "seq": np.arange(events),
             "writer": writer,
             "id": [f"{writer}:{seq}" for seq in range(events)],
@@ -302,9 +290,7 @@ class FrameTrail:
             frame = frame.iloc[-limit:] if newest else frame.iloc[:limit]
         return frame.reset_index(drop=True)
 
-    def stream(
-        self, *, batch_rows: int = 1000, ordered: bool = True, **filters: Any
-    ) -> Iterator[pd.DataFrame]:
+    def stream(self, *, batch_rows: int = 1000, ordered: bool = True, **filters: Any) -> Iterator[pd.DataFrame]:
         frame = self.events(**filters)
         for start in range(0, len(frame), batch_rows):
             yield frame.iloc[start : start + batch_rows].reset_index(drop=True)

@@ -109,7 +109,7 @@ def draw_types(frame: pd.DataFrame, limit: int = 12) -> Figure:
 
     Args:
         frame: Of `auditkit.analysis.activity.summarise`: the columns ``type``, ``n`` and ``failures``.
-        limit: Bars at most; what is left is one more bar.
+        limit: Bars at most; what is left is one more.
 
     Returns:
         The figure.
@@ -122,7 +122,7 @@ def draw_workflows(frame: pd.DataFrame, limit: int = 12) -> Figure:
 
     Args:
         frame: Of `auditkit.analysis.activity.summarise`: the columns ``workflow``, ``n`` and ``failures``.
-        limit: Bars at most; what is left is one more bar.
+        limit: Bars at most; what is left is one more.
 
     Returns:
         The figure.
@@ -137,6 +137,7 @@ def _draw_bars(frame: pd.DataFrame, by: str, limit: int) -> Figure:
     whole = int(totals["n"].sum())
     if not whole:
         return draw_nothing("No events in this range")
+    limit = len(totals) if len(totals) == limit + 1 else limit
     top = totals.iloc[:limit]
     names = [make_label(value) for value in top.index]
     counts, failures = top["n"].tolist(), top["failures"].tolist()

@@ -18,7 +18,7 @@ def draw_failures(frame: pd.DataFrame, by: str = "error_type", limit: int = 12) 
     Args:
         frame: Of `auditkit.analysis.failures.summarise`: the columns ``by`` and ``n``.
         by: Column that names the failures.
-        limit: Bars at most; what is left is one more bar.
+        limit: Bars at most; what is left is one more.
 
     Returns:
         The figure.
@@ -26,6 +26,7 @@ def draw_failures(frame: pd.DataFrame, by: str = "error_type", limit: int = 12) 
     totals = frame.groupby(by, dropna=False)["n"].sum().sort_values(ascending=False, kind="stable")
     if not len(totals):
         return draw_nothing("No failures in this range")
+    limit = len(totals) if len(totals) == limit + 1 else limit
     names = [make_label(value) for value in totals.index[:limit]]
     counts = totals.iloc[:limit].tolist()
     colours = [VERMILION] * len(names)

@@ -58,7 +58,7 @@ def make_label(value: object, limit: int = 32) -> str:
 
     Args:
         value: The text; missing values become ``(none)``, empty text ``(empty)``.
-        limit: Characters at most, with an ellipsis in the last place of what was cut.
+        limit: Characters at most; a longer text is cut in its middle, with an ellipsis.
 
     Returns:
         The label.
@@ -66,17 +66,22 @@ def make_label(value: object, limit: int = 32) -> str:
     Example:
         >>> make_label("<b>R&D</b> $5")
         '&lt;b&gt;R&amp;D&lt;/b&gt; &#36;5'
-        >>> make_label("a very long name of an operation indeed", limit=12)
-        'a very long…'
+        >>> make_label("auditkit.demo.services.CrmRejected")
+        'auditkit.d….services.CrmRejected'
         >>> make_label(None), make_label("")
         ('(none)', '(empty)')
     """
     if is_missing(value):
         return "(none)"
-    text = str(value)
-    text = clean_text(text[: limit + 1], limit=limit + 1).strip() or "(empty)"
-    if len(text) > limit or len(str(value)) > limit:
-        text = f"{text[: limit - 1].rstrip()}…"
+    whole = str(value)
+    # Of a long name both ends are kept, as names that begin alike differ at their end.
+    head, tail = limit - limit * 2 // 3 - 1, limit * 2 // 3
+    if len(whole) > 4 * limit:
+        text = clean_text(whole[:limit], limit) + clean_text(whole[-limit:], limit)
+    else:
+        text = clean_text(whole, 4 * limit).strip() or "(empty)"
+    if len(text) > limit:
+        text = f"{text[:head].rstrip()}…{text[-tail:].lstrip()}"
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("$", "&#36;")):
         text = text.replace(character, entity)
     return text

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import click
 from click.exceptions import NoArgsIsHelpError
@@ -158,6 +158,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str], verbose: bool) -> int:
+    out = sys.stdout
     try:
         code = program.main(list(arguments), prog_name="auditkit", standalone_mode=False, color=colour_of(sys.stdout))
         sys.stdout.flush()
@@ -165,8 +166,19 @@ def _run(arguments: Sequence[str], verbose: bool) -> int:
     except click.ClickException as error:
         _show_usage(error)
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as stop:
+        # Whoever was interrupted may say how to go on.
+        cause = stop.__cause__ or stop
+        if isinstance(cause, KeyboardInterrupt) and str(cause):
+            _say(str(cause), "interrupted:", "yellow")
         return Exit.INTERRUPTED
+    except SystemExit as stop:
+        # click answers a broken pipe itself: it wraps the streams and exits with 1, which means findings here.
+        if sys.stdout is not out:
+            sys.stdout = out
+            _silence_stdout()
+            return Exit.BROKEN_PIPE
+        return stop.code if isinstance(stop.code, int) else Exit.SOUND
     except OSError as error:
         if isinstance(error, BrokenPipeError) or error.errno == errno.EPIPE:
             _silence_stdout()
@@ -180,7 +192,14 @@ def _run(arguments: Sequence[str], verbose: bool) -> int:
         return Exit.INTERNAL
 
 
-def _show_warning(message: Warning | str, *_: Any) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     _say(str(message), "warning:", "yellow")
 
 

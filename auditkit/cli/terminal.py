@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
 
 if TYPE_CHECKING:
@@ -68,6 +69,31 @@ def shorten(text: str, limit: int = MAX_CELL) -> str:
         'abc…'
     """
     return text if len(text) <= limit else text[: limit - 1] + ELLIPSIS
+
+
+def shorten_middle(text: str, limit: int) -> str:
+    """Cut a text to at most ``limit`` characters by leaving out its middle.
+
+    Example:
+        >>> shorten_middle("2026-11-23T10-access.log", 14)
+        '2026-1…ess.log'
+    """
+    if len(text) <= limit:
+        return text
+    tail = limit // 2
+    return text[: limit - tail - 1] + ELLIPSIS + text[-tail:]
+
+
+def shorten_path(path: str | os.PathLike[str]) -> str:
+    """Show a path as it's typed from here, relative or absolute, whichever is shorter, quoted for the shell.
+
+    Example:
+        >>> shorten_path("reports/my report.html")
+        "'reports/my report.html'"
+    """
+    import shlex
+
+    return printable(shlex.quote(min(os.path.relpath(path), str(Path(path).absolute()), key=len)))
 
 
 @dataclass(frozen=True)
@@ -176,11 +202,17 @@ def _make_console(stream: TextIO) -> Console:
     )
 
 
-def make_text(text: str, style: str = "") -> Text:
-    """Make one line of text for a table or a console; no markup is read in it."""
+def make_text(text: str, style: str = "", *, wrap: bool = False) -> Text:
+    """Make text for a table or a console; no markup is read in it.
+
+    Args:
+        text: The text, printable.
+        style: Its style, in rich's words.
+        wrap: Whether it goes on in the next line where it doesn't fit, instead of being cut.
+    """
     from rich.text import Text
 
-    return Text(text, style=style, no_wrap=True, overflow="ellipsis", end="\n")
+    return Text(text, style=style, no_wrap=not wrap, overflow="fold" if wrap else "ellipsis")
 
 
 def make_table(columns: Sequence[Column], rows: Iterable[Sequence[Text | str]]) -> RenderableType:

@@ -179,7 +179,8 @@ class _Week:
         self._limit = (limit + timedelta(hours=10), limit + timedelta(hours=10, minutes=20))
 
     def compose(self) -> list[Step]:
-        steps = [*self._list_schedule(), *self._list_syncs(), *self._list_notices()]
+        scheduled = [*self._list_schedule(), *self._list_syncs(), *self._list_notices()]
+        steps = [step for step in scheduled if step.time <= self._now]
         hours = [self._start + timedelta(hours=n) for n in range(math.ceil((self._now - self._start) / _HOUR))]
         weights = list(accumulate(_HOURS[hour.hour] * _WEEKDAYS[hour.weekday()] for hour in hours))
         number = 0
@@ -189,7 +190,7 @@ class _Week:
             story = self._tell_spam(number, arrival) if number < len(_SPAM) else self._tell_lead(number, arrival)
             steps += [step for step in story if step.time <= self._now]
             number += 1
-        return [step for step in steps if step.time <= self._now]
+        return steps
 
     # -- leads ---------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from auditkit.errors import UsageError, require
 from auditkit.importing.documents import Row
-from auditkit.importing.problems import Unusable, make_printable, show_value
+from auditkit.importing.problems import Unusable, find_repeated, make_printable, show_value
 from auditkit.importing.streams import open_regular
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ class Columns:
         except (OSError, pa.ArrowException, ValueError) as error:
             self._file.close()
             raise UsageError(f"{path} isn't a sound Parquet file: {_first_line(error)}") from error
-        twice = {name for name in self.columns if self.columns.count(name) > 1}
-        if twice:
+        twice = find_repeated(self.columns)
+        if twice is not None:
             self.close()
-            raise UsageError(f"two columns are named {show_value(min(twice))}: a row can't hold both values")
+            raise UsageError(f"two columns are named {show_value(twice)}: a row can't hold both values")
         self.total = path.stat().st_size
         self.done = 0
         self.broken: str | None = None

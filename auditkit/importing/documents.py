@@ -25,7 +25,7 @@ import orjson
 from auditkit.conversion import MAX_DEPTH
 from auditkit.errors import UsageError
 from auditkit.importing.mapping import Record
-from auditkit.importing.problems import Unusable, make_printable, show_value
+from auditkit.importing.problems import Unusable, find_repeated, make_printable, show_value
 from auditkit.importing.streams import BLOCK, MAX_ROW, BlockFile, Stream
 
 Raw = Any
@@ -140,11 +140,8 @@ def _parse_decimal(text: str) -> float | Decimal | str:
 def _build_object(pairs: list[tuple[str, Any]]) -> Record:
     record = dict(pairs)
     if len(record) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise Unusable("duplicate key", f"{show_value(key)} comes twice in one object")
-            seen.add(key)
+        twice = find_repeated(key for key, _ in pairs)
+        raise Unusable("duplicate key", f"{show_value(twice)} comes twice in one object")
     return record
 
 
@@ -385,11 +382,11 @@ class Document:
                 return
             elif following is None:
                 raise _Broken("the array has no end")
+            elif following == b"{":
+                detail = "expected a comma between two rows; the second one was read"
+                yield None, Unusable("broken JSON", detail), None
             else:
-                detail = f"expected a comma between rows, found {cursor.show()}"
-                yield None, Unusable("broken JSON", detail), cursor.show_raw()
-                if following in b"}:":
-                    cursor.skip(following)
+                raise _Broken(f"expected a comma or the array's end, found {cursor.show()}")
 
 
 class _Broken(Exception):
@@ -408,11 +405,16 @@ class _Cursor:
         self._buffer = b""
         self._at = 0
 
-    def _fill(self) -> bool:
-        block = next(self._blocks, b"")
-        self._buffer = self._buffer[self._at :] + block
+    def _fill(self, least: int = 1) -> bool:
+        """Read on; at least so many bytes, if there are."""
+        blocks = [self._buffer[self._at :]]
+        size = 0
+        while size < least and (block := next(self._blocks, b"")):
+            blocks.append(block)
+            size += len(block)
+        self._buffer = b"".join(blocks)
         self._at = 0
-        return bool(block)
+        return size > 0
 
     def peek(self) -> bytes | None:
         """Give the next byte that isn't white space, or None at the end."""
@@ -464,8 +466,11 @@ class _Cursor:
                 token = self._buffer[match.start()]
                 if token == 0x22:  # a quote
                     if match.end() - match.start() == 1:
+                        # Its end hasn't been read yet. It is looked through again from its beginning, so as
+                        # much is read as there is of it: a long string isn't looked through for each block.
                         place = match.start()
-                        break  # its end hasn't been read yet
+                        more = len(self._buffer) - place
+                        break
                     if depth == 0:
                         return self._finish(match.end())
                 elif token in (0x7B, 0x5B):  # { [
@@ -476,12 +481,13 @@ class _Cursor:
                         return self._finish(match.end())
             else:
                 place = len(self._buffer)
+                more = 1
             if not keep:
                 self._at = place
             if len(self._buffer) - self._at > MAX_ROW:
                 raise _Broken(f"a value is longer than {MAX_ROW} bytes, or a quote or bracket is missing")
             place -= self._at
-            if not self._fill():
+            if not self._fill(more):
                 raise _Broken("the last value has no end: the file is cut, or a quote or bracket is missing")
 
     def _take_scalar(self) -> bytes:
@@ -503,12 +509,8 @@ class _Cursor:
 
     def show(self) -> str:
         """Show what stands here, for a message."""
-        rest = self.show_raw()
+        rest = self._buffer[self._at : self._at + 40]
         return show_value(rest.decode("utf-8", "replace")) if rest else "the end"
-
-    def show_raw(self) -> bytes:
-        """Give the next few bytes."""
-        return self._buffer[self._at : self._at + 40]
 
     def take_rest(self) -> bytes:
         """Give what was read and not used, as far as the rejects keep it."""

@@ -12,7 +12,6 @@ start without an end is an import that was killed, or one that is still going on
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from collections.abc import Mapping as Readable
 from datetime import datetime
@@ -20,9 +19,7 @@ from typing import Any, Final, Protocol, cast
 
 import orjson
 
-from auditkit.conversion import encode_details
 from auditkit.errors import ImportRefused
-from auditkit.recording import Recorder
 
 STARTED: Final = "auditkit.import_started"
 IMPORTED: Final = "auditkit.imported"
@@ -55,13 +52,9 @@ class Sink(Protocol):
 
 def record_mark(sink: Sink, kind: str, details: Readable[str, object]) -> None:
     """Record one of the events that remember imports."""
-    recorder = getattr(sink, "_recorder", None)
-    if isinstance(recorder, Recorder):
-        # A logger's users can't record types of the toolkit's own; the toolkit can.
-        now_us = time.time_ns() // 1000
-        recorder.record(now_us, now_us, kind, details=encode_details(details))
-    else:
-        sink.log_event(kind, details)
+    # A logger's users can't record types of the toolkit's own; the toolkit can.
+    record = getattr(sink, "log_internal", sink.log_event)
+    record(kind, details)
 
 
 def find_marks(sink: Sink) -> list[dict[str, Any]]:

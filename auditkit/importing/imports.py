@@ -48,6 +48,9 @@ Progress = Callable[[int, int, int], None]
 FindImports = Callable[[], Iterable[Readable[str, Any]]]
 """Gives the details of the events that remember imports."""
 
+MAX_REJECTS: Final = 100_000
+"""How many rejects stop the import of a file, unless the call says otherwise."""
+
 _BATCH_ROWS: Final = 20_000
 _BATCH_BYTES: Final = 16 << 20
 _LARGE: Final = 500_000  # from this length on, a row may be too large for an event
@@ -141,6 +144,7 @@ def import_file(
     progress: Progress | None = None,
     limit: int | None = None,
     skip: int = 0,
+    max_rejects: int = MAX_REJECTS,
     reading: Reading | None = None,
     find_imports: FindImports | None = None,
 ) -> ImportResult:
@@ -157,6 +161,7 @@ def import_file(
         progress: Called about ten times a second with the bytes read, all bytes, and the rows read.
         limit: Most rows to read.
         skip: How many rows at the beginning to leave out, to go on behind an import that was stopped.
+        max_rejects: How many rejects stop the import: with so many, the mapping or the file is wrong.
         reading: How the file is to be read; by default its format is told from it.
         find_imports: Gives the details of the events that remember imports; by default the logger's trail is
             asked.
@@ -193,6 +198,7 @@ def import_file(
         progress=progress,
         limit=limit,
         skip=skip,
+        max_rejects=max_rejects,
         reading=reading,
         find_imports=find_imports,
     )[0]
@@ -209,6 +215,7 @@ def import_files(
     progress: Progress | None = None,
     limit: int | None = None,
     skip: int = 0,
+    max_rejects: int = MAX_REJECTS,
     reading: Reading | None = None,
     find_imports: FindImports | None = None,
 ) -> list[ImportResult]:
@@ -224,6 +231,7 @@ def import_files(
         progress: As in `import_file`; the bytes are those of all files.
         limit: Most rows to read of each file.
         skip: How many rows at the beginning of each file to leave out.
+        max_rejects: How many rejects stop the import of a file.
         reading: As in `import_file`.
         find_imports: As in `import_file`.
 
@@ -238,6 +246,8 @@ def import_files(
     """
     if limit is not None and limit < 1:
         raise UsageError(f"expected a limit of at least 1 row, found {limit}")
+    if max_rejects < 1:
+        raise UsageError(f"expected max_rejects of at least 1, found {max_rejects}")
     if skip < 0:
         raise UsageError(f"expected skip to be a number of rows, found {skip}")
     chosen = _choose_mapping(mapping)
@@ -257,7 +267,18 @@ def import_files(
         if source.known:
             results.append(source.make_result(chosen.name, skipped=True))
             continue
-        task = _Import(source, logger, chosen, extractor, rejects, reading or Reading(), meter, limit, skip)
+        task = _Import(
+            source,
+            logger,
+            chosen,
+            extractor,
+            meter,
+            rejects=rejects,
+            reading=reading or Reading(),
+            limit=limit,
+            skip=skip,
+            max_rejects=max_rejects,
+        )
         # A context around the call (an actor, a lead) is that of the caller, not that of the rows.
         results.append(contextvars.Context().run(task.run))
         meter.finish_file(source.size, results[-1].rows)
@@ -351,11 +372,13 @@ class _Import:
         logger: Sink,
         mapping: Mapping,
         extractor: Extractor,
+        meter: _Meter,
+        *,
         rejects: str | os.PathLike[str] | None,
         reading: Reading,
-        meter: _Meter,
         limit: int | None,
         skip: int,
+        max_rejects: int,
     ) -> None:
         self._source = source
         self._logger = logger
@@ -368,6 +391,7 @@ class _Import:
         self._meter = meter
         self._limit = limit
         self._skip = skip
+        self._max_rejects = max_rejects
         self._id = secrets.token_hex(8)
         self._row = 0  # number of the last row that was read
         self._imported = 0
@@ -428,6 +452,14 @@ class _Import:
             if end is not None and number > end:
                 self._limited = True
                 self._notes.append(f"only {self._limit:,} rows were read, as asked; skip={end} goes on there")
+                return
+            if self._rejects.count >= self._max_rejects:
+                self._limited = True
+                self._complete = False
+                self._notes.append(
+                    f"the import was given up after {self._rejects.count:,} rejects (max_rejects), before row "
+                    f"{number:,}: is it the right mapping? skip={number - 1} goes on there"
+                )
                 return
             if number % _PROGRESS_ROWS == 0:
                 self._meter.show(*opened.measure(), number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 SHOWN: Final = 80
@@ -31,6 +32,21 @@ class Unusable(Exception):
 
 class ZoneMissing(Unusable):
     """A time says neither its zone nor its offset, and nobody gave one."""
+
+
+def find_repeated(names: Iterable[str]) -> str | None:
+    """Give the first name that comes a second time, or None.
+
+    Example:
+        >>> find_repeated(["a", "b", "a", "b"])
+        'a'
+    """
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 def make_printable(text: str, limit: int = SHOWN) -> str:

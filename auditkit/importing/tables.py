@@ -17,7 +17,7 @@ from typing import Final
 from auditkit.errors import UsageError
 from auditkit.importing.documents import Row, refuse_other_bom
 from auditkit.importing.mapping import Record
-from auditkit.importing.problems import Unusable, make_printable, show_value
+from auditkit.importing.problems import Unusable, find_repeated, make_printable, show_value
 from auditkit.importing.streams import BLOCK, MAX_ROW, BlockFile, Stream
 
 _BOM: Final = "\ufeff"
@@ -55,10 +55,10 @@ class Table:
         self._lines = _Lines(stream, encoding)
         self._reader = csv.reader(self._lines, delimiter=delimiter, quotechar=quotechar, strict=True)
         self.columns = self._read_header() if header is None else header
-        twice = {name for name in self.columns if self.columns.count(name) > 1}
-        if twice:
+        twice = find_repeated(self.columns)
+        if twice is not None:
             raise UsageError(
-                f"two columns are named {show_value(min(twice))}, and one row can't hold both values: rename "
+                f"two columns are named {show_value(twice)}, and one row can't hold both values: rename "
                 "one, or give the names (header)"
             )
 

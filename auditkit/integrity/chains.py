@@ -9,14 +9,54 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from auditkit.event import LINE_TAIL_BYTES
-from auditkit.keys import Keys, derive_writer_key, prepare_hmac, ratchet_epoch
+from auditkit.keys import GivenKey, Keys, derive_writer_key, prepare_hmac, ratchet_epoch, ratchet_key
 
-MAX_EPOCH_STEPS = 1_000_000
-"""Most ratchet steps that are taken for one event: a forged epoch mustn't keep a verifier busy."""
+MAX_EPOCH: Final = 1 << 17
+"""Largest epoch that is believed. A writer lives for one date, so this is more than one rotation a second; a forged
+epoch mustn't keep a verifier busy."""
+
+MAX_NUMBER: Final = 1 << 20
+"""Largest key number that is believed if fewer were drawn: reaching a key costs a microsecond a number."""
+
+MAX_TRIALS: Final = 1 << 20
+"""How many keys are tried in one verification for writers whose first event doesn't say which is theirs."""
+
+_RUNG: Final = 64
+
+
+class KeyTable:
+    """K[n] by its number: every 64th is kept, and the others are a few steps from one.
+
+    Args:
+        keys: Where K[n] comes from.
+        drawn: How many were drawn, None if that isn't counted.
+    """
+
+    def __init__(self, keys: Keys, drawn: int | None) -> None:
+        self._keys = keys
+        self._limit = max(drawn or 0, MAX_NUMBER)
+        self._end = 0
+        self._rungs: dict[int, bytes] = {}
+
+    def get(self, number: int) -> bytes | None:
+        """Give K[number], None for a number that can't have been drawn."""
+        if not 0 <= number < self._limit or (number and isinstance(self._keys, GivenKey)):
+            return None
+        if number >= self._end:
+            self._end = min(max(number + 1, 2 * self._end), self._limit)
+            self._rungs = self._keys.find(range(0, self._end, _RUNG))
+        key = self._rungs.get(number - number % _RUNG)
+        if key is None:
+            return None
+        for _ in range(number % _RUNG):
+            key = ratchet_key(key)
+        return key
 
 
 class WriterKeys:
@@ -24,23 +64,53 @@ class WriterKeys:
 
     Args:
         store: Id of the store.
-        keys: Where K[n] comes from.
+        table: Where K[n] comes from.
     """
 
-    def __init__(self, store: str, keys: Keys) -> None:
+    def __init__(self, store: str, table: KeyTable) -> None:
         self._store = store
-        self._keys = keys
+        self._table = table
         self._first: dict[str, bytes] = {}
-        self._latest: dict[str, tuple[int, bytes]] = {}
+        self._epochs: tuple[str, list[bytes]] = ("", [])
         self._prepared: tuple[str, int, tuple[hashlib._Hash, hashlib._Hash]] | None = None
+        self._trials_left = MAX_TRIALS
 
-    def prepare(self, numbers: dict[str, int]) -> None:
-        """Derive W[n,0] for writers whose n is known."""
-        new = {writer: n for writer, n in numbers.items() if writer not in self._first}
-        found = self._keys.find(set(new.values()))
-        for writer, n in new.items():
-            if n in found:
-                self._first[writer] = derive_writer_key(found[n], self._store, writer)
+    def prepare(self, writer: str, number: int) -> None:
+        """Derive W[n,0] of a writer; a later call for the same writer replaces it."""
+        key = self._table.get(number)
+        if key is not None:
+            self._first[writer] = derive_writer_key(key, self._store, writer)
+            self._epochs, self._prepared = ("", []), None
+
+    def find_number(
+        self, writer: str, numbers: Iterable[int], witnesses: Sequence[tuple[int, bytes, bytes]]
+    ) -> int | None:
+        """Find the number of a writer's key by trying: the one under which an event that is stored proves true.
+
+        Args:
+            writer: Id of the writer.
+            numbers: Which numbers may be the one.
+            witnesses: Epoch, message (leaf of the event before and the body) and MAC of some of its events.
+
+        Returns:
+            The number, None if none of them fits.
+        """
+        ordered = sorted(witnesses)
+        for number in numbers:
+            if self._trials_left <= 0:
+                return None
+            self._trials_left -= 1
+            key = self._table.get(number)
+            if key is None:
+                continue
+            at, key = 0, derive_writer_key(key, self._store, writer)
+            for epoch, message, mac in ordered:
+                self._trials_left -= (epoch - at) >> 3
+                while at < epoch:
+                    at, key = at + 1, ratchet_epoch(key)
+                if hmac.compare_digest(hmac.digest(key, message, "sha256"), mac):
+                    return number
+        return None
 
     def knows(self, writer: str) -> bool:
         """Tell whether a writer's key is at hand."""
@@ -50,18 +120,14 @@ class WriterKeys:
         """Give the prepared HMAC states of a writer's epoch, None if they can't be derived."""
         if self._prepared is not None and self._prepared[0] == writer and self._prepared[1] == epoch:
             return self._prepared[2]
-        if writer not in self._first:
+        if writer not in self._first or not 0 <= epoch <= MAX_EPOCH:
             return None
-        at, key = self._latest.get(writer, (0, self._first[writer]))
-        if epoch < at:
-            at, key = 0, self._first[writer]
-        if epoch - at > MAX_EPOCH_STEPS:
-            return None
-        while at < epoch:
-            key = ratchet_epoch(key)
-            at += 1
-        self._latest[writer] = (at, key)
-        self._prepared = (writer, epoch, prepare_hmac(key))
+        if self._epochs[0] != writer:
+            self._epochs = (writer, [self._first[writer]])
+        keys = self._epochs[1]
+        while len(keys) <= epoch:
+            keys.append(ratchet_epoch(keys[-1]))
+        self._prepared = (writer, epoch, prepare_hmac(keys[epoch]))
         return self._prepared[2]
 
 
@@ -125,6 +191,33 @@ def find_unproved(valid: Sequence[bool], seqs: Sequence[int], last_proved: bool)
         if not follower and not (place == end and last_proved):
             unproved.append(place)
     return unproved
+
+
+def find_moved(seqs: Sequence[int]) -> list[int]:
+    """List the places of the fewest rows whose removal leaves the others in strictly rising order.
+
+    What stays is a longest increasing subsequence: the rows that nobody need have moved.
+
+    Example:
+        >>> find_moved([0, 1, 7, 3, 4, 5, 6, 2, 8])
+        [2, 7]
+        >>> find_moved([0, 1, 1, 2])
+        [1]
+    """
+    tails: list[int] = []
+    ends: list[int] = []
+    before: list[int | None] = []
+    for place, seq in enumerate(seqs):
+        length = bisect_left(tails, seq)
+        tails[length : length + 1] = [seq]
+        ends[length : length + 1] = [place]
+        before.append(ends[length - 1] if length else None)
+    kept = set()
+    at = ends[-1] if ends else None
+    while at is not None:
+        kept.add(at)
+        at = before[at]
+    return [place for place in range(len(seqs)) if place not in kept]
 
 
 def group_ranges(places: Iterable[int]) -> list[tuple[int, int]]:

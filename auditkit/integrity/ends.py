@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from auditkit.event import DAY_US
-from auditkit.integrity.inspection import Inspection
+from auditkit.integrity.inspection import RESTORE, Inspection
 from auditkit.integrity.journals import JournalContent
 from auditkit.store.layout import read_writer_day, start_of_day
 from auditkit.store.ledger import LedgerState
@@ -16,13 +16,15 @@ _NAMED: Final = 5
 def check_numbers(check: Inspection) -> None:
     """Report events that no key can prove, and keys that were drawn and never used."""
     for writer, count in check.unsigned.items():
+        signs = writer in check.signers
         check.report(
-            "unverifiable",
-            "incomplete",
+            "tampered" if signs else "unverifiable",
+            "finding" if signs else "incomplete",
             f"writer {writer}",
             "signed events",
-            f"{count} without a MAC: recorded with enable_integrity=False, or their MACs were removed",
-            advice="only the tree vouches for them, from their sealing on",
+            f"{count} without a MAC: "
+            + ("it signs its others" if signs else "recorded with enable_integrity=False, or their MACs were removed"),
+            advice=RESTORE if signs else "only the tree vouches for them, from their sealing on",
             writer=writer,
             events=count,
         )
@@ -36,18 +38,27 @@ def check_numbers(check: Inspection) -> None:
             writer=writer,
             events=count,
         )
-    drawn = check.keys.count_drawn(check.description.store) if check.keys is not None else None
-    partial = check.since_us is not None or check.until_us is not None or not check.deep
-    if drawn is None or partial or check.findings:
+    if check.keys is None or check.since_us is not None or check.until_us is not None or not check.deep:
         return
-    unused = [n for n in range(drawn) if n not in check.used]
+    if check.drawn is None:
+        check.report(
+            "unanchored",
+            "note",
+            "journal",
+            "a count of the writers, as the store's own key file keeps it",
+            "none: a whole journal that was deleted before its sealing couldn't be seen",
+            advice="record with the store's own key file, or seal often",
+        )
+        return
+    unused = [n for n in range(check.drawn) if not check.used[n]]
     if unused:
         check.report(
             "unanchored",
             "note",
             "journal",
-            f"a writer or a commit for each of the {drawn} keys that were drawn",
-            f"none for number {_name_some(unused)}: processes that ended before their first event, or deleted journals",
+            f"a writer or a commit for each of the {check.drawn} keys that were drawn",
+            f"none for number {_name_some(unused)}: processes that ended before their first event, deleted journals"
+            + (", or what the findings name" if check.findings else ""),
             advice="if a process is known to have recorded then, look for its journal in a backup",
         )
 

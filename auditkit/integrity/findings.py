@@ -21,7 +21,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from auditkit.errors import require
-from auditkit.times import format_duration, from_us
+from auditkit.times import MAX_US, MIN_US, format_duration, from_us
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,5 +188,5 @@ class Verification:
 
 
 def to_moment(time_us: int | None) -> datetime | None:
-    """Turn microseconds since 1970 into a moment, None into None."""
-    return None if time_us is None else from_us(time_us)
+    """Turn microseconds since 1970 into a moment; None, and what a damaged file says beyond year 9999, into None."""
+    return None if time_us is None or not MIN_US <= time_us <= MAX_US else from_us(time_us)

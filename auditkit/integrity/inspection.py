@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -11,7 +11,8 @@ from typing import Final
 import orjson
 
 from auditkit.errors import StoreDamaged
-from auditkit.integrity.chains import WriterKeys
+from auditkit.event import LINE_TAIL_BYTES
+from auditkit.integrity.chains import KeyTable, Row, WriterKeys
 from auditkit.integrity.findings import Finding, Kind, Severity, to_moment
 from auditkit.keys import Keys
 from auditkit.store import segments
@@ -19,8 +20,7 @@ from auditkit.store.description import StoreDescription
 from auditkit.store.layout import Layout
 from auditkit.store.ledger import LedgerState
 
-MAX_NUMBER: Final = 1 << 24
-"""Largest key number that is believed: reaching a key costs a microsecond a number."""
+_WITNESSES: Final = 8
 
 RESTORE: Final = "keep the store as evidence, and restore the file from a backup to compare"
 
@@ -38,9 +38,13 @@ class Inspection:
     progress: Callable[[int, int], None]
     findings: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
+    drawn: int | None = None
+    table: KeyTable | None = None
     writer_keys: WriterKeys | None = None
+    ledger_whole: bool = True
     numbers: dict[str, int] = field(default_factory=dict)
     used: Counter[int] = field(default_factory=Counter)
+    signers: set[str] = field(default_factory=set)
     unsigned: Counter[str] = field(default_factory=Counter)
     keyless: Counter[str] = field(default_factory=Counter)
     checked_events: int = 0
@@ -105,11 +109,43 @@ class Inspection:
             n = orjson.loads(details or "{}").get("n")
         except (orjson.JSONDecodeError, AttributeError):
             return
-        if type(n) is int and 0 <= n < MAX_NUMBER and writer not in self.numbers:
-            self.numbers[writer] = n
-            self.used[n] += 1
-            if self.writer_keys is not None:
-                self.writer_keys.prepare({writer: n})
+        if isinstance(n, int) and not isinstance(n, bool) and writer not in self.numbers:
+            self._use_number(writer, n)
+
+    def search_number(self, writer: str, rows: Sequence[Row], leaves: Sequence[bytes], prev: bytes | None) -> bool:
+        """Find out which key a writer signs with when its first event is gone or was changed.
+
+        Args:
+            writer: Id of the writer.
+            rows: Its rows in stored order.
+            leaves: Their leaves, computed from what is stored.
+            prev: Leaf that the first row chains to, None if unknown.
+
+        Returns:
+            Whether a key was found under which one of the rows proves true.
+        """
+        if self.writer_keys is None:
+            return False
+        known = [
+            (row.epoch, before + row.line[:-LINE_TAIL_BYTES] + b"}", row.mac)
+            for row, before in zip(rows, [prev, *leaves], strict=False)
+            if before is not None and row.mac is not None
+        ]
+        # A changed row disproves itself and the next one, so the witnesses come from all over the chain.
+        witnesses = known[:: max(1, len(known) // _WITNESSES)][:_WITNESSES] + known[-1:]
+        number = self.writer_keys.find_number(writer, range(1 if self.drawn is None else self.drawn), witnesses)
+        if number is None:
+            return False
+        if writer in self.numbers:
+            self.used[self.numbers[writer]] -= 1
+        self._use_number(writer, number)
+        return True
+
+    def _use_number(self, writer: str, number: int) -> None:
+        self.numbers[writer] = number
+        self.used[number] += 1
+        if self.writer_keys is not None:
+            self.writer_keys.prepare(writer, number)
 
     def learn_writer(self, state: LedgerState, writer: str) -> None:
         """Learn which key a writer signs with from the segment that holds its first event."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from auditkit.event import DAY_US, GENESIS
@@ -10,7 +10,7 @@ from auditkit.integrity.chains import Row
 from auditkit.integrity.inspection import Inspection
 from auditkit.integrity.rows import StoredRows, check_chain, order_rows
 from auditkit.store import journal, segments
-from auditkit.store.layout import read_writer_day, start_of_day
+from auditkit.store.layout import read_part_name, read_writer_day, start_of_day
 from auditkit.store.ledger import LedgerState
 from auditkit.store.segments import Head
 
@@ -26,20 +26,44 @@ class JournalContent:
 
 def read_journals(check: Inspection) -> dict[str, JournalContent]:
     """Read every writer's parts; done before the ledger's head is taken."""
+    _report_strange(check)
     contents: dict[str, JournalContent] = defaultdict(JournalContent)
     for part in journal.list_parts(check.layout):
         day = read_writer_day(part.writer)
         if day is None or not check.overlaps(start_of_day(day), start_of_day(day) + DAY_US - 1):
             continue
-        owned = journal.is_owned(part)
-        content = journal.read_part(part)
+        name = f"journal/{part.path.name}"
+        try:
+            owned = journal.is_owned(part)
+            content = journal.read_part(part)
+        except OSError as error:
+            check.report(
+                "missing",
+                "incomplete",
+                name,
+                "a readable journal",
+                str(error),
+                advice="check its permissions",
+                writer=part.writer,
+            )
+            continue
         found = contents[part.writer]
         found.owned = found.owned or owned
-        name = f"journal/{part.path.name}"
         found.lines.extend((name, line) for line in journal.split_lines(content.data))
         if content.torn and not owned:
             found.torn.append((name, len(content.torn)))
     return contents
+
+
+def _report_strange(check: Inspection) -> None:
+    """Report what has a journal's name and isn't a file: nobody reads it, and a real journal may have stood there."""
+    if not check.layout.journal.is_dir():
+        return
+    for path in sorted(check.layout.journal.iterdir()):
+        parsed = read_part_name(path.name)
+        if parsed is not None and (path.is_symlink() or (path.exists() and not path.is_file())):
+            kind = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "a pipe or device"
+            check.report("tampered", "finding", f"journal/{path.name}", "a file of lines", kind, writer=parsed.writer)
 
 
 def check_journals(check: Inspection, state: LedgerState, contents: dict[str, JournalContent]) -> None:
@@ -56,7 +80,6 @@ def check_journals(check: Inspection, state: LedgerState, contents: dict[str, Jo
                 writer=writer,
             )
         head = state.heads.get(writer) or Head(0, GENESIS, closed=False)
-        files = {name for name, _ in content.lines}
         stored, rows = _parse_journal(check, writer, content, head)
         if writer in rows.opened:
             check.learn_number(writer, rows.opened[writer])
@@ -66,38 +89,50 @@ def check_journals(check: Inspection, state: LedgerState, contents: dict[str, Jo
         check.journal_events += len(stored)
         check.see(min(r.time_us for r in stored), max(r.time_us for r in stored))
         if check.deep:
-            file = next(iter(files)) if len(files) == 1 else f"journal/{writer}.*.jsonl"
+            file = _name_files(content, writer)
             check_chain(check, file, writer, stored, head.next, stored[-1].seq, head.link, None, rows.gaps)
 
 
 def _parse_journal(check: Inspection, writer: str, content: JournalContent, head: Head) -> tuple[list[Row], StoredRows]:
     """Read a writer's lines that the ledger doesn't hold yet, and report those that aren't its events."""
+    rows = StoredRows()
+    if not content.lines:
+        return [], rows
     lines = [line for _, line in content.lines]
     table, good, reasons = segments.parse_lines(lines, check.description.store)
     explained = iter(reasons)
-    for place, holds in enumerate(good):
+    numbers: Counter[str] = Counter()
+    for (name, _), holds in zip(content.lines, good, strict=True):
+        numbers[name] += 1
         if not holds:
             check.report(
                 "tampered",
                 "finding",
-                content.lines[place][0],
+                name,
                 "an event on every line",
-                f"line {place + 1} of the writer's journal isn't one: {next(explained)}",
+                f"line {numbers[name]} isn't one: {next(explained)}",
                 writer=writer,
+                events=1,
             )
-    kept = [line for line, holds in zip(lines, good, strict=True) if holds]
-    rows = StoredRows()
-    rows.add(table, kept)
-    strangers = {name: len(found) for name, found in rows.by_writer.items() if name != writer}
-    for name, count in strangers.items():
-        check.report(
-            "tampered",
-            "finding",
-            content.lines[0][0],
-            f"events of writer {writer}",
-            f"{count} of writer {name}",
-            writer=writer,
-            events=count,
-        )
+    rows.add(table, [line for line, holds in zip(lines, good, strict=True) if holds])
+    file = _name_files(content, writer)
+    for name, strange in rows.by_writer.items():
+        if name != writer:
+            check.report(
+                "tampered",
+                "finding",
+                file,
+                f"events of writer {writer}",
+                f"{len(strange)} of writer {name}",
+                writer=name,
+                seqs=(min(row.seq for row in strange), max(row.seq for row in strange)),
+                times=(min(row.time_us for row in strange), max(row.time_us for row in strange)),
+                events=len(strange),
+            )
     stored = [row for row in rows.by_writer[writer] if row.seq >= head.next]
-    return order_rows(check, content.lines[0][0], writer, stored), rows
+    return order_rows(check, file, writer, stored), rows
+
+
+def _name_files(content: JournalContent, writer: str) -> str:
+    files = {name for name, _ in content.lines}
+    return next(iter(files)) if len(files) == 1 else f"journal/{writer}.*.jsonl"

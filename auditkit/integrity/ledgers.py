@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from auditkit import note
-from auditkit.errors import StoreDamaged
+from auditkit.errors import StoreDamaged, StoreError
 from auditkit.integrity.inspection import Inspection
 from auditkit.store import ledger
+from auditkit.store.description import read_description
 from auditkit.store.ledger import Commit, LedgerState
 from auditkit.store.segments import Head
 
@@ -26,22 +27,17 @@ def check_ledger(check: Inspection) -> LedgerState:
             f"the public key {verifier_key}",
             f"{check.description.public_key!r:.200}",
         )
-    numbers = ledger.list_commits(check.layout)
-    whole = True
-    for number in range(1, (numbers[-1] if numbers else 0) + 1):
+    expected = 1
+    for number in ledger.list_commits(check.layout):
         file = f"ledger/{check.layout.commit(number).name}"
+        if number > expected:
+            _report_gap(check, expected, number - 1)
+        expected = max(expected, number + 1)
         try:
             commit = ledger.read_commit(check.layout, number)
         except StoreDamaged as error:
-            there = number in numbers
-            check.report(
-                "tampered" if there else "missing",
-                "finding",
-                file,
-                "a ledger commit",
-                str(error).removeprefix(f"{file}: ") if there else "no file",
-            )
-            whole = False
+            check.report("tampered", "finding", file, "a ledger commit", str(error).removeprefix(f"{file}: "))
+            check.ledger_whole = False
             continue
         except OSError as error:
             check.report(
@@ -52,16 +48,23 @@ def check_ledger(check: Inspection) -> LedgerState:
                 str(error),
                 advice="check its permissions",
             )
-            whole = False
+            check.ledger_whole = False
             continue
-        _check_commit(check, state, commit, file, verifier_key, whole=whole)
+        if not _check_commit(check, state, commit, number, verifier_key):
+            check.ledger_whole = False
         try:
-            state = ledger.apply_commit(state, commit) if whole else _skip_to(state, commit)
-        except (ValueError, StoreDamaged):
-            # Its leaves don't fit the tree, which check_commit has just reported.
-            whole = False
-            state = _skip_to(state, commit)
+            if check.ledger_whole:
+                _report_holes(check, state, commit)
+                state = ledger.apply_commit(state, commit)
+            else:
+                state = _skip_to(state, commit, number)
+        except ValueError:
+            # Its leaves don't fit the tree, which has just been reported.
+            check.ledger_whole = False
+            state = _skip_to(state, commit, number)
         check.checked_commits += 1
+    if verifier_key is not None and state.number and _lost_public_key(check):
+        check.report("tampered", "finding", "store.json", f"the public key {verifier_key}", "none")
     if state.number:
         check.report(
             "unanchored",
@@ -74,7 +77,52 @@ def check_ledger(check: Inspection) -> LedgerState:
     return state
 
 
-def _skip_to(state: LedgerState, commit: Commit) -> LedgerState:
+def _lost_public_key(check: Inspection) -> bool:
+    """Tell whether ``store.json`` names no key although a sealer completed it before its first commit."""
+    if check.description.public_key is not None:
+        return False
+    try:
+        # It may have been read before the first sealing.
+        return read_description(check.layout).public_key is None
+    except StoreError:
+        return False  # opening the store again will tell what it is
+
+
+def _report_gap(check: Inspection, first: int, last: int) -> None:
+    check.ledger_whole = False
+    check.report(
+        "missing",
+        "finding",
+        f"ledger/{check.layout.commit(first).name}",
+        "a ledger commit" if first == last else f"the ledger commits {first} to {last}",
+        "no file" if first == last else "none of them",
+    )
+
+
+def _report_holes(check: Inspection, state: LedgerState, commit: Commit) -> None:
+    """Report the events that a commit passes over: those before them and behind them are sealed, they aren't."""
+    nexts: dict[str, int] = {}
+    for entry in commit.add:
+        for run in entry.runs:
+            head = state.heads.get(run.writer)
+            wanted = nexts.get(run.writer, head.next if head else 0)
+            nexts[run.writer] = run.next
+            if run.first > wanted and check.overlaps(entry.time_min, entry.time_max):
+                check.report(
+                    "missing",
+                    "finding",
+                    entry.path,
+                    f"{run.first - wanted} events from seq {wanted} to {run.first - 1}",
+                    "none of them: they weren't in the journal, or not as events, when it was sealed",
+                    advice="look for their lines in quarantine/, or for the journal in a backup",
+                    writer=run.writer,
+                    seqs=(wanted, run.first - 1),
+                    times=(entry.time_min, entry.time_max),
+                    events=run.first - wanted,
+                )
+
+
+def _skip_to(state: LedgerState, commit: Commit, number: int) -> LedgerState:
     """Take over what a commit behind a hole says of segments and heads; the tree can't be continued."""
     live = {path: entry for path, entry in state.segments.items() if path not in commit.remove}
     live.update({entry.path: entry for entry in commit.add})
@@ -84,7 +132,7 @@ def _skip_to(state: LedgerState, commit: Commit) -> LedgerState:
             heads[run.writer] = Head(run.next, run.link, run.closed)
     return replace(
         state,
-        number=commit.number,
+        number=number,
         segments=live,
         heads=heads,
         checkpoint=commit.checkpoint,
@@ -92,13 +140,17 @@ def _skip_to(state: LedgerState, commit: Commit) -> LedgerState:
     )
 
 
-def _check_commit(
-    check: Inspection, state: LedgerState, commit: Commit, file: str, verifier_key: str | None, *, whole: bool
-) -> None:
+def _check_commit(check: Inspection, state: LedgerState, commit: Commit, number: int, verifier_key: str | None) -> bool:
+    """Check a commit, and tell whether it is sound; its place in the tree only if everything before it was."""
+    sound = True
+    file = f"ledger/{check.layout.commit(number).name}"
+
     def accuse(expected: str, found: str) -> None:
+        nonlocal sound
+        sound = False
         check.report("tampered", "finding", file, expected, found)
 
-    if whole:
+    if check.ledger_whole:
         for fault in ledger.check_commit(state, commit):
             expected, _, found = fault.removeprefix("expected ").partition(", found ")
             accuse(expected, found or "otherwise")
@@ -113,12 +165,15 @@ def _check_commit(
                 )
         except (ValueError, StoreDamaged) as error:
             accuse("a checkpoint over the tree", str(error))
-    if check.keys is None:
-        return
-    key = check.keys.find([commit.key_n]).get(commit.key_n)
+    elif commit.number != number:
+        accuse(f"commit {number}", f"commit {commit.number}")
+    if check.keys is None or check.table is None:
+        return sound
+    key = check.table.get(commit.key_n)
     if key is None or not ledger.verify_mac(commit, check.description.store, key):
         accuse(f"the MAC of key {check.keys.key_id}, number {commit.key_n}", "another MAC")
     else:
         check.used[commit.key_n] += 1
     if verifier_key is not None and not note.verify_note(note.parse_note(commit.checkpoint), verifier_key):
         accuse("a note signed with the store's key", "no valid signature of it")
+    return sound

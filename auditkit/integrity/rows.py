@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 from auditkit.event import GAP, GENESIS, hash_line
-from auditkit.integrity.chains import Row, check_macs, find_unproved, group_ranges
+from auditkit.integrity.chains import Row, check_macs, find_moved, find_unproved, group_ranges
 from auditkit.integrity.inspection import Inspection
 from auditkit.store.segments import read_dropped
 
@@ -41,8 +41,11 @@ def order_rows(check: Inspection, file: str, writer: str, stored: list[Row]) -> 
     """Report rows that stand out of their order, and give them in it, each once."""
     if all(earlier.seq < later.seq for earlier, later in pairwise(stored)):
         return stored
-    _report_disorder(check, file, writer, stored)
-    unique = {row.seq: row for row in reversed(stored)}
+    moved = find_moved([row.seq for row in stored])
+    _report_disorder(check, file, writer, stored, moved)
+    away = set(moved)
+    unique = {row.seq: row for place, row in enumerate(stored) if place in away}
+    unique.update({row.seq: row for place, row in enumerate(stored) if place not in away})
     return [unique[seq] for seq in sorted(unique)]
 
 
@@ -58,26 +61,12 @@ def check_chain(
     gaps: dict[tuple[str, int], int],
 ) -> None:
     """Check consecutive events of one writer: all there, each the one that was signed."""
-    _report_holes(check, file, writer, stored, first, last, gaps)
-    if not stored:
-        return
-    unsigned = [row for row in stored if row.mac is None]
-    if unsigned:
-        check.unsigned[writer] += len(unsigned)
-    signed = [row for row in stored if row.mac is not None]
-    if check.writer_keys is None or not signed:
-        return
-    if not check.writer_keys.knows(writer):
-        check.keyless[writer] += len(signed)
-        return
-    leaves = [hash_line(row.line) for row in stored]
-    before = (GENESIS if stored[0].seq == 0 else prev) if stored[0].seq == first else None
-    valid = check_macs(check.writer_keys, writer, stored, leaves, before)
-    if all(valid):
-        return
-    seqs = [row.seq for row in stored]
-    unproved = [p for p in find_unproved(valid, seqs, last_proved=leaves[-1] == link) if stored[p].mac is not None]
+    unproved = _find_unproved(check, writer, stored, first, prev, link)
+    forged = {stored[place].seq for place in unproved}
+    believed = {seq: dropped for (name, seq), dropped in gaps.items() if name == writer and seq not in forged}
+    _report_holes(check, file, writer, stored, first, last, believed)
     for begin, end in group_ranges(unproved):
+        rows = stored[begin : end + 1]
         check.report(
             "tampered",
             "finding",
@@ -85,10 +74,37 @@ def check_chain(
             "the events that were signed",
             "events that no MAC vouches for: their columns were changed, or they were added",
             writer=writer,
-            seqs=(seqs[begin], seqs[end]),
-            times=(stored[begin].time_us, stored[end].time_us),
-            events=end - begin + 1,
+            seqs=(rows[0].seq, rows[-1].seq),
+            times=(min(row.time_us for row in rows), max(row.time_us for row in rows)),
+            events=len(rows),
         )
+
+
+def _find_unproved(
+    check: Inspection, writer: str, stored: list[Row], first: int, prev: bytes | None, link: bytes | None
+) -> list[int]:
+    """List the places of the rows that nothing vouches for; count those that can't be judged."""
+    if not stored:
+        return []
+    unsigned = sum(row.mac is None for row in stored)
+    keys = check.writer_keys
+    if keys is None or unsigned == len(stored):
+        check.unsigned[writer] += unsigned
+        return []
+    leaves = [hash_line(row.line) for row in stored]
+    before = (GENESIS if stored[0].seq == 0 else prev) if stored[0].seq == first else None
+    valid = check_macs(keys, writer, stored, leaves, before) if keys.knows(writer) else [False] * len(stored)
+    if not any(valid):
+        if check.search_number(writer, stored, leaves, before):
+            valid = check_macs(keys, writer, stored, leaves, before)
+        elif not keys.knows(writer):
+            check.keyless[writer] += len(stored) - unsigned
+            return []
+    if any(valid):
+        check.signers.add(writer)
+    if all(valid):
+        return []
+    return find_unproved(valid, [row.seq for row in stored], last_proved=leaves[-1] == link)
 
 
 def _report_holes(
@@ -98,7 +114,7 @@ def _report_holes(
     stored: list[Row],
     first: int,
     last: int,
-    gaps: dict[tuple[str, int], int],
+    gaps: dict[int, int],
 ) -> None:
     wanted, before_us = first, None
     for row in [*stored, None]:
@@ -118,21 +134,36 @@ def _report_holes(
                 events=seq - wanted,
             )
         if row is not None:
-            wanted, before_us = row.seq + gaps.get((writer, row.seq), 1), row.time_us
+            wanted, before_us = row.seq + gaps.get(row.seq, 1), row.time_us
 
 
-def _report_disorder(check: Inspection, file: str, writer: str, stored: list[Row]) -> None:
-    places = [i for i in range(1, len(stored)) if stored[i].seq <= stored[i - 1].seq]
-    for place in places:
-        repeated = any(row.seq == stored[place].seq for row in stored[:place])
+def _report_disorder(check: Inspection, file: str, writer: str, stored: list[Row], moved: list[int]) -> None:
+    counts = Counter(row.seq for row in stored)
+    for places in _join_steps(moved, [row.seq for row in stored]):
+        rows = [stored[place] for place in places]
+        seqs = (min(row.seq for row in rows), max(row.seq for row in rows))
+        named = f"seq {seqs[0]}" if len(rows) == 1 else f"seq {seqs[0]} to {seqs[1]}"
         check.report(
             "tampered",
             "finding",
             file,
-            f"an event behind seq {stored[place - 1].seq}",
-            f"seq {stored[place].seq} {'again' if repeated else 'out of its order'}",
+            f"{named} once, in its order",
+            f"{named} {'more than once' if any(counts[row.seq] > 1 for row in rows) else 'out of its order'}",
             writer=writer,
-            seqs=(stored[place].seq, stored[place].seq),
-            times=(stored[place].time_us, stored[place].time_us),
-            events=1,
+            seqs=seqs,
+            times=(min(row.time_us for row in rows), max(row.time_us for row in rows)),
+            events=len(rows),
         )
+
+
+def _join_steps(places: list[int], seqs: list[int]) -> list[list[int]]:
+    """Join neighbouring places whose sequence numbers go up or down by one, so that a block is one finding."""
+    blocks: list[list[int]] = []
+    for place in places:
+        if blocks and place == blocks[-1][-1] + 1 and seqs[place] - seqs[place - 1] in (-1, 1):
+            block = blocks[-1]
+            if len(block) == 1 or seqs[place] - seqs[place - 1] == seqs[block[-1]] - seqs[block[-2]]:
+                block.append(place)
+                continue
+        blocks.append([place])
+    return blocks

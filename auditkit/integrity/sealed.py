@@ -10,10 +10,11 @@ from pathlib import Path
 from auditkit import tree
 from auditkit.errors import StoreDamaged
 from auditkit.event import GAP, GENESIS, LINE_TAIL_BYTES
+from auditkit.integrity.chains import group_ranges
 from auditkit.integrity.findings import Finding
 from auditkit.integrity.inspection import Inspection
 from auditkit.integrity.rows import StoredRows, check_chain, order_rows
-from auditkit.store import segments
+from auditkit.store import ledger, segments
 from auditkit.store.layout import read_segment_name
 from auditkit.store.ledger import LedgerState, SegmentEntry
 from auditkit.store.segments import Run, read_dropped
@@ -31,7 +32,19 @@ def check_segments(check: Inspection, state: LedgerState, chosen: list[SegmentEn
         if path is None:
             gone[day].append(entry)
         else:
-            _check_segment(check, state, entry, path)
+            try:
+                _check_segment(check, state, entry, path)
+            except OSError as error:
+                check.report(
+                    "missing",
+                    "incomplete",
+                    entry.path,
+                    f"a readable segment with {entry.rows} events of {_name_writers(entry)}",
+                    str(error),
+                    advice="check its permissions",
+                    times=(entry.time_min, entry.time_max),
+                    events=entry.rows,
+                )
         check.advance(entry.rows)
         per_day.setdefault(day, []).extend(check.findings[before:])
     for day, entries in gone.items():
@@ -66,9 +79,14 @@ def _name_writers(entry: SegmentEntry) -> str:
 
 
 def _check_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, path: Path) -> None:
+    try:
+        digest, size = segments.digest_file(path), path.stat().st_size
+    except FileNotFoundError:
+        # A sealer has just moved it from staging to its place.
+        path = check.layout.segment(entry.path)
+        digest, size = segments.digest_file(path), path.stat().st_size
     check.checked_segments += 1
     check.see(entry.time_min, entry.time_max)
-    digest = segments.digest_file(path)
     sound = digest == entry.sha256
     if not sound:
         check.report(
@@ -87,7 +105,8 @@ def _check_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, p
         check.checked_events += entry.rows
         return
     try:
-        rows = _read_rows(check, path, limit=entry.rows * 2 + 1000)
+        # Neither the file nor, after tampering, the ledger is to be believed: a row takes up some room.
+        rows = _read_rows(check, path, limit=min(entry.rows * 2, size) + 1000)
     except StoreDamaged as error:
         check.report(
             "tampered",
@@ -180,18 +199,19 @@ def _check_strangers(check: Inspection, entry: SegmentEntry, rows: StoredRows) -
     for run in entry.runs:
         runs[run.writer].append(run)
     for writer, stored in rows.by_writer.items():
-        strange = [row for row in stored if not any(run.first <= row.seq <= run.last for run in runs[writer])]
-        if strange:
+        strange = {r.seq: r for r in stored if not any(run.first <= r.seq <= run.last for run in runs[writer])}
+        for first, last in group_ranges(sorted(strange)):
+            rows_there = [strange[seq] for seq in range(first, last + 1)]
             check.report(
                 "tampered",
                 "finding",
                 entry.path,
                 "only events that the ledger lists",
-                f"{len(strange)} others",
+                f"{len(rows_there)} others",
                 writer=writer,
-                seqs=(min(row.seq for row in strange), max(row.seq for row in strange)),
-                times=(min(row.time_us for row in strange), max(row.time_us for row in strange)),
-                events=len(strange),
+                seqs=(first, last),
+                times=(min(row.time_us for row in rows_there), max(row.time_us for row in rows_there)),
+                events=len(rows_there),
             )
 
 
@@ -215,15 +235,51 @@ def _check_leaves(check: Inspection, entry: SegmentEntry, rows: StoredRows) -> N
 
 def check_unlisted(check: Inspection, state: LedgerState) -> None:
     """Report files among the segments that no commit lists: other tools would read them as events."""
-    listed = set(state.segments)
-    for path in sorted(check.layout.events.rglob("*")):
-        name = path.relative_to(check.layout.root).as_posix()
-        if not path.is_dir() and name not in listed:
+    found = {path.relative_to(check.layout.root).as_posix(): path for path in check.layout.events.rglob("*")}
+    unlisted = [
+        name
+        for name, path in sorted(found.items())
+        if name not in state.segments and (path.is_symlink() or not path.is_dir())
+    ]
+    sealed_meanwhile = _list_later(check, state) if unlisted else set()
+    for name in unlisted:
+        if name in sealed_meanwhile:
+            continue
+        if not check.ledger_whole and _is_named_by_content(found[name], name):
             check.report(
-                "tampered",
-                "finding",
+                "unverifiable",
+                "incomplete",
                 name,
-                "only segments that the ledger lists",
-                "a file that no commit added",
-                advice="move it out of the store: readers of plain Parquet would take it for events",
+                "a commit that lists it",
+                "none: it may be one of those that a missing or damaged commit added",
+                advice="restore the ledger from a backup",
             )
+            continue
+        check.report(
+            "tampered",
+            "finding",
+            name,
+            "only segments that the ledger lists",
+            "a file that no commit added",
+            advice="move it out of the store: readers of plain Parquet would take it for events",
+        )
+
+
+def _list_later(check: Inspection, state: LedgerState) -> set[str]:
+    """List the segments of the commits that were made while this verification was under way."""
+    later: set[str] = set()
+    for number in ledger.list_commits(check.layout):
+        if number > state.number:
+            try:
+                later.update(entry.path for entry in ledger.read_commit(check.layout, number).add)
+            except (StoreDamaged, OSError):
+                break  # the next verification finds out what it is
+    return later
+
+
+def _is_named_by_content(path: Path, name: str) -> bool:
+    """Tell whether a file has the name that a sealer would have given it."""
+    try:
+        return read_segment_name(name) is not None and segments.digest_file(path)[:16] == path.stem
+    except OSError:
+        return False

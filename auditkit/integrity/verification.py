@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from datetime import date
 
-from auditkit.integrity.chains import WriterKeys
+from auditkit.integrity.chains import KeyTable, WriterKeys
 from auditkit.integrity.ends import check_ends, check_numbers, tell_quarantine
 from auditkit.integrity.findings import Finding, PartitionResult, Verification, to_moment
 from auditkit.integrity.inspection import Inspection
@@ -63,7 +63,10 @@ def verify_store(
             advice="give the key: only hashes could be checked, and whoever changed an event could make new ones",
         )
     else:
-        check.writer_keys = WriterKeys(description.store, keys)
+        # Counted before anything is read: what is drawn meanwhile belongs to somebody who is only just starting.
+        check.drawn = keys.count_drawn(description.store)
+        check.table = KeyTable(keys, check.drawn)
+        check.writer_keys = WriterKeys(description.store, check.table)
     contents = read_journals(check)
     state = check_ledger(check)
     chosen = [e for e in state.segments.values() if check.overlaps(e.time_min, e.time_max)]

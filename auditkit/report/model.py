@@ -66,12 +66,14 @@ class Table:
         columns: Its columns.
         rows: Its cells, row by row.
         note: What isn't in it, such as "showing 200 of 48,211".
+        display: ``open``; ``scrolling``, in a window of its own on a screen; or ``folded`` behind its caption.
     """
 
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    display: Literal["open", "scrolling", "folded"] = "open"
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,6 @@ class Section:
         table: Its table.
         folds: Texts folded away.
         wide: Whether charts and table stand below each other rather than side by side.
-        tall: Whether the table is long, and scrolls in a window of its own on a screen.
     """
 
     key: str
@@ -109,7 +110,6 @@ class Section:
     table: Table | None = None
     folds: tuple[Fold, ...] = ()
     wide: bool = False
-    tall: bool = False
 
 
 @dataclass(frozen=True)

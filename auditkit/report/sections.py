@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pandas as pd
 
 import auditkit
+from auditkit.analysis.buckets import bucket_times
 from auditkit.charts import activity as activity_charts
 from auditkit.charts import failures as failure_charts
 from auditkit.charts import latency as latency_charts
@@ -99,7 +100,9 @@ def compose_page(
         sections=tuple(section for section in _list_sections(day, verification) if section is not None),
         method=_list_methods(span),
         python=clean_text(f"auditkit.report.daily({argument}{zone_argument})", 500),
-        cli=clean_text(f"auditkit report daily {span.day.isoformat()} --store {shlex.quote(store)}{zone_option}", 500),
+        cli=clean_text(
+            f"auditkit report daily --day {span.day.isoformat()} --store {shlex.quote(store)}{zone_option}", 500
+        ),
         footer=f"auditkit {auditkit.__version__} · made {made}",
     )
 
@@ -218,11 +221,12 @@ def _show_finding(finding: Finding, span: Span) -> tuple[Cell, ...]:
 
 
 def _say_note(note: Finding) -> str:
-    """Say what a note is about: its kind, its place, what was found, and what to do."""
+    """Say what a note is about: its kind and place, what would have been a proof, and what to do."""
     place = f" ({clean_text(note.file, 120)})" if note.file else ""
-    size = f", {_count(int(note.events), 'event')}" if note.events else ""
-    advice = f" ({clean_text(note.advice, 300)})" if note.advice else ""
-    return f"{clean_text(note.kind, 40)}{place}{size}: {clean_text(note.found, 300)}{advice}"
+    size = f", {_count(note.events, 'event')}" if note.events else ""
+    told = f"expected {clean_text(note.expected, 300)}, found {clean_text(note.found, 300)}"
+    advice = f". What to do: {clean_text(note.advice, 300)}" if note.advice else ""
+    return f"{clean_text(note.kind, 40)}{place}{size}: {told}{advice}"
 
 
 # Key figures
@@ -300,16 +304,26 @@ def _describe_timeline(day: Day) -> Section | None:
     if not day.totals.events:
         return Section("timeline", "Activity", "No events were recorded on this day.")
     frame = day.timeline.to_frame(fill=True, since=day.span.since, until=day.span.until)
-    hours = frame.groupby(frame["time"].dt.floor("h", ambiguous="NaT"), sort=True)["n"].sum()
-    busiest = hours.idxmax()
-    intro = f"The busiest hour began at {busiest:%H:%M} with {_count(int(hours.max()), 'event')}."
+    hours = frame.groupby(bucket_times(frame["time"], "1h", day.span.tz))[["n", "failures"]].sum()
+    busiest = hours["n"].idxmax()
+    intro = f"The busiest hour began at {busiest:%H:%M} with {_count(int(hours['n'].max()), 'event')}."
     chart = _chart(
         "timeline",
         "Events over the day in steps of five minutes, stacked by type",
         activity_charts.draw_timeline,
         frame,
     )
-    return Section("timeline", "Activity", intro, (chart,), wide=True)
+    rows = tuple(
+        (
+            Cell(f"{row['time']:%H:%M} {_name_offset(row['time'])}"),
+            Cell(format_count(row["n"])),
+            _failures(row["failures"]),
+        )
+        for row in hours.reset_index().to_dict("records")
+    )
+    columns = (Column("Hour from"), Column("Events", "number"), Column("Failures", "number"))
+    table = Table("The same by the hour, as a table", columns, rows, display="folded")
+    return Section("timeline", "Activity", intro, (chart,), table, wide=True)
 
 
 def _describe_types(day: Day) -> Section | None:
@@ -338,7 +352,7 @@ def _describe_types(day: Day) -> Section | None:
     )
     chart = _chart("types", "Events by type, failures apart", activity_charts.draw_types, frame)
     table = Table("Events by type", columns, rows, _say_shown(len(rows), len(frame), "types"))
-    return Section("types", "Event types", charts=(chart,), table=table)
+    return Section("types", "Event types", charts=_if_several(frame, chart), table=table)
 
 
 def _describe_errors(day: Day) -> Section | None:
@@ -445,7 +459,7 @@ def _describe_workflows(day: Day) -> Section | None:
     columns = (Column("Workflow", "code"), *(Column(name, "number") for name in names))
     chart = _chart("workflows", "Events by workflow, failures apart", activity_charts.draw_workflows, frame)
     table = Table("Workflows", columns, rows, _say_shown(len(rows), len(frame), "workflows"))
-    return Section("workflows", "Workflows", charts=(chart,), table=table)
+    return Section("workflows", "Workflows", charts=_if_several(frame, chart), table=table)
 
 
 def _describe_recent(day: Day) -> Section | None:
@@ -474,8 +488,9 @@ def _describe_recent(day: Day) -> Section | None:
         Column("Outcome"),
         Column("What", "long"),
     )
-    table = Table("Recent events", columns, rows, _say_shown(len(rows), day.totals.events, "events"))
-    return Section("recent", "Recent events", "The newest first.", table=table, wide=True, tall=True)
+    note = _say_shown(len(rows), day.totals.events, "events")
+    table = Table("Recent events", columns, rows, note, display="scrolling")
+    return Section("recent", "Recent events", "The newest first.", table=table, wide=True)
 
 
 def _describe_integrity(verification: Verification | None) -> Section | None:
@@ -541,6 +556,11 @@ def _chart(key: str, caption: str, draw: Callable[[pd.DataFrame], Any], frame: p
     height = int(drawn.layout.height)
     drawn.layout.template = None
     return Chart(key, caption, drawn.to_json(), height)
+
+
+def _if_several(frame: pd.DataFrame, chart: Chart) -> tuple[Chart, ...]:
+    """Return the chart of a frame, unless it would be a single bar, which compares nothing."""
+    return (chart,) if len(frame) > 1 else ()
 
 
 def _name(value: object) -> Cell:

@@ -116,7 +116,8 @@ def open_or_create(
 ) -> tuple[StoreDescription, Keys]:
     """Open a store with its keys, or make both.
 
-    The key comes first: a store is never there without its key, however many processes start at once.
+    The key comes first: a store is never there without its key, however many processes start at once. They take turns,
+    so that one of them makes both and the others find them.
 
     Raises:
         KeyMissing: If the store is there but its key isn't.
@@ -124,7 +125,11 @@ def open_or_create(
         StoreDamaged: If the folder holds events but no ``store.json``.
     """
     if not layout.description.exists():
-        _create(layout, secret_key, key_file)
+        given = choose_given(secret_key, key_file)
+        durable.make_folder(layout.root)
+        with durable.hold_lock(layout.seal_lock):
+            if not layout.description.exists():
+                _create(layout, given)
     description = read_description(layout)
     try:
         keys = find_keys(description.store, description.key_id, secret_key, key_file)
@@ -133,7 +138,7 @@ def open_or_create(
     return description, keys
 
 
-def _create(layout: Layout, secret_key: str | bytes | None, key_file: str | os.PathLike[str] | None) -> None:
+def _create(layout: Layout, given: Keys | Path | None) -> None:
     for folder in (layout.journal, layout.ledger, layout.events):
         if folder.is_dir() and any(folder.iterdir()):
             raise StoreDamaged(
@@ -141,22 +146,16 @@ def _create(layout: Layout, secret_key: str | bytes | None, key_file: str | os.P
                 "no store.json: restore store.json from a backup, or name another folder"
             )
     store = name_store()
-    given = choose_given(secret_key, key_file)
     if given is None:
         given = locate_key_file(store)
-    made = not isinstance(given, Path) or not given.exists()
-    keys: Keys = (KeyFile.create(given, store) if made else KeyFile(given)) if isinstance(given, Path) else given
-    description = StoreDescription(store, keys.key_id, time.time_ns() // 1000)
-    for folder in (layout.root, layout.journal, layout.ledger, layout.events):
+    if isinstance(given, Path):
+        keys: Keys = KeyFile(given) if given.exists() else KeyFile.create(given, store)
+    else:
+        keys = given
+    for folder in (layout.journal, layout.ledger, layout.events):
         durable.make_folder(folder)
-    if not durable.create_file(layout.description, description.to_bytes()) and made and key_file is None:
-        _forget_own(given, store)
-
-
-def _forget_own(given: object, store: str) -> None:
-    # Another process made the store first. Its key counts; the one made here was never used by anybody.
-    if isinstance(given, Path) and given == locate_key_file(store):
-        given.unlink(missing_ok=True)
+    description = StoreDescription(store, keys.key_id, time.time_ns() // 1000)
+    durable.create_file(layout.description, description.to_bytes())
 
 
 def set_public_key(layout: Layout, description: StoreDescription, verifier_key: str) -> StoreDescription:

@@ -129,6 +129,9 @@ def try_lock(descriptor: int) -> bool:
 def hold_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold the lock that a file stands for, making the file if it isn't there.
 
+    Letting go is said to the system: a child that was forked meanwhile has the file open too, and a mere close here
+    would leave the lock with it for its whole life. The child, if it comes here, only closes: it holds nothing.
+
     Args:
         path: The lock file; it stays, since removing it would let two holders in.
         wait: Whether to wait for another holder.
@@ -137,6 +140,7 @@ def hold_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
         Whether the lock was taken: always True when waiting.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    owner = os.getpid()
     try:
         if wait:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -144,4 +148,6 @@ def hold_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
         else:
             yield try_lock(descriptor)
     finally:
+        if os.getpid() == owner:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)

@@ -39,7 +39,7 @@ def open_part(layout: Layout, writer: str, number: int) -> tuple[int, int]:
 
     A sealer may see the file between its making and its locking, take it for a dead writer's, and remove it while it
     is empty. So the lock is waited for, and the path must still name the locked file; otherwise the next number is
-    taken.
+    taken, as it is when a call that was interrupted has left a file of that name.
 
     Args:
         layout: The store's paths.
@@ -54,7 +54,11 @@ def open_part(layout: Layout, writer: str, number: int) -> tuple[int, int]:
     """
     while True:
         path = layout.part(writer, number)
-        descriptor = os.open(path, _FLAGS, 0o600)
+        try:
+            descriptor = os.open(path, _FLAGS, 0o600)
+        except FileExistsError:
+            number += 1
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _names(path, descriptor):
@@ -76,9 +80,14 @@ def _names(path: Path, descriptor: int) -> bool:
 
 
 def list_parts(layout: Layout) -> list[Part]:
-    """List the journal's parts, by writer and number; files of other names are not the journal's."""
+    """List the journal's parts, by writer and number.
+
+    Files of other names are not the journal's, and neither are links, pipes and folders: opening a planted pipe would
+    wait for ever. `auditkit.integrity` reports them.
+    """
     try:
-        names = [path.name for path in layout.journal.iterdir()]
+        with os.scandir(layout.journal) as entries:
+            names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
     except FileNotFoundError:
         return []
     found = []

@@ -30,7 +30,7 @@ class KeyFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # a daemon changes its working directory after it has opened its store
         state = self._load()
         self._root = bytes.fromhex(state["root"])
         self._sign = bytes.fromhex(state["sign"])
@@ -53,7 +53,8 @@ class KeyFile:
             "n": 0,
             "current": root.hex(),
         }
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = path.absolute()
+        durable.make_folder(path.parent)
         durable.create_file(path, cls._dump(state))
         return cls(path)
 

@@ -15,6 +15,7 @@ processes that try the same number one wins, and a published commit is never rep
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -23,10 +24,10 @@ import orjson
 
 from auditkit import note, tree
 from auditkit.errors import StoreDamaged
-from auditkit.event import FORMAT, hash_line, join_line, split_line
+from auditkit.event import FORMAT, MAX_INTEGER, MAX_TIME_US, MIN_TIME_US, hash_line, join_line, split_line
 from auditkit.keys import Keys, derive_commit_key
 from auditkit.store import durable
-from auditkit.store.layout import Layout, read_commit_name, read_segment_name
+from auditkit.store.layout import Layout, read_commit_name, read_segment_name, read_writer_day
 from auditkit.store.segments import Head, Run
 
 COMMIT_KEYS: Final = (
@@ -34,6 +35,8 @@ COMMIT_KEYS: Final = (
     "erased", "keys", "state",
 )  # fmt: skip
 SEGMENT_ENTRY_KEYS: Final = ("path", "sha256", "bytes", "rows", "time_min", "time_max", "leaves", "runs")
+
+_DIGITS: Final = re.compile("[0-9a-f]{64}")
 
 MAX_COMMIT_BYTES: Final = 256 << 20
 """Largest commit that is read."""
@@ -328,13 +331,20 @@ def parse_commit(data: bytes, source: str = "commit") -> Commit:
         _expect(fields["retired"] == [] and fields["erased"] == [], "nothing retired or erased in this version")
         keys = fields["keys"]
         _expect(
-            keys is None or (isinstance(keys, dict) and set(keys) == {"old", "new", "old_signature"}),
+            keys is None
+            or (
+                isinstance(keys, dict)
+                and tuple(keys) == ("old", "new", "old_signature")
+                and type(keys["new"]) is str
+                and all(keys[key] is None or type(keys[key]) is str for key in ("old", "old_signature"))
+            ),
             "keys or null",
         )
+        _expect(fields["state"] is None or bool(_hash(fields["state"])), "a hash or null as state")
         _expect(isinstance(fields["add"], list) and isinstance(fields["remove"], list), "lists as add and remove")
         return Commit(
             number=_integer(fields["n"]),
-            time=_integer(fields["time"], signed=True),
+            time=_time(fields["time"]),
             key_n=_integer(fields["key_n"]),
             why=fields["why"],
             detail=fields["detail"],
@@ -358,14 +368,20 @@ def _expect(condition: bool, what: str) -> None:
         raise StoreDamaged(f"expected {what}")
 
 
-def _integer(value: object, *, signed: bool = False) -> int:
-    if type(value) is not int or (value < 0 and not signed):
-        raise StoreDamaged(f"expected an integer, found {str(value)[:80]!r}")
+def _integer(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= MAX_INTEGER:
+        raise StoreDamaged(f"expected an integer between 0 and 2^53 - 1, found {str(value)[:80]!r}")
+    return value
+
+
+def _time(value: object) -> int:
+    if type(value) is not int or not MIN_TIME_US <= value <= MAX_TIME_US:
+        raise StoreDamaged(f"expected a time between the years 1 and 9999, found {str(value)[:80]!r}")
     return value
 
 
 def _hash(value: object) -> bytes:
-    if not isinstance(value, str) or len(value) != 64 or value != value.lower():
+    if not isinstance(value, str) or not _DIGITS.fullmatch(value):
         raise StoreDamaged(f"expected 64 lower-case hexadecimal digits, found {str(value)[:80]!r}")
     return bytes.fromhex(value)
 
@@ -377,7 +393,7 @@ def _segment_path(value: object) -> str:
     return value
 
 
-def _parse_entry(fields: dict[str, Any]) -> SegmentEntry:
+def _parse_entry(fields: Any) -> SegmentEntry:
     _expect(isinstance(fields, dict) and tuple(fields) == SEGMENT_ENTRY_KEYS, f"the keys {SEGMENT_ENTRY_KEYS}")
     leaves = []
     for first, count, nodes in fields["leaves"]:
@@ -387,17 +403,18 @@ def _parse_entry(fields: dict[str, Any]) -> SegmentEntry:
         leaves.append(LeafRange(first, count, hashes))
     runs = []
     for writer, first, last, prev, link, closed in fields["runs"]:
-        _expect(isinstance(writer, str) and isinstance(closed, int) and closed >= 0, "a run")
-        dropped = 1 if isinstance(closed, bool) else closed
+        _expect(isinstance(writer, str) and read_writer_day(writer) is not None, "a writer's id in a run")
+        _expect(isinstance(closed, bool) or _integer(closed) > 1, "true, false or a number of dropped events in a run")
+        _expect(_integer(first) <= _integer(last), "a run's first seq before its last")
         runs.append(
             Run(
                 writer,
-                _integer(first),
-                _integer(last),
+                first,
+                last,
                 None if prev is None else _hash(prev),
                 _hash(link),
                 closed=closed is True,
-                next=last + dropped,
+                next=last + (1 if isinstance(closed, bool) else closed),
             )
         )
     return SegmentEntry(
@@ -405,8 +422,8 @@ def _parse_entry(fields: dict[str, Any]) -> SegmentEntry:
         sha256=_hash(fields["sha256"]).hex(),
         bytes=_integer(fields["bytes"]),
         rows=_integer(fields["rows"]),
-        time_min=_integer(fields["time_min"], signed=True),
-        time_max=_integer(fields["time_max"], signed=True),
+        time_min=_time(fields["time_min"]),
+        time_max=_time(fields["time_max"]),
         leaves=tuple(leaves),
         runs=tuple(runs),
     )

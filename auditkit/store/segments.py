@@ -24,6 +24,9 @@ from auditkit.event import (
     DAY_US,
     FORMAT,
     GAP,
+    MAX_INTEGER,
+    MAX_TIME_US,
+    MIN_TIME_US,
     SEGMENT_KEYS,
     encode_body,
     hash_line,
@@ -142,6 +145,9 @@ def rebuild_lines(table: pa.Table, store: str, connection: duckdb.DuckDBPyConnec
 
     Returns:
         The lines in the order of the rows, without newlines.
+
+    Raises:
+        StoreDamaged: If a value can't be printed.
     """
     lines = [line.encode() for line in _print_rows(table, store, connection).to_pylist()]
     for index, line in enumerate(lines):
@@ -156,6 +162,8 @@ def _print_rows(table: pa.Table, store: str, connection: duckdb.DuckDBPyConnecti
     own.register("rows", table)
     try:
         printed: pa.StringArray = own.sql(_print_query(store)).to_arrow_table().column(0).combine_chunks()
+    except duckdb.Error as error:
+        raise StoreDamaged(f"expected rows that can be printed, found values that can't: {str(error)[:300]}") from error
     finally:
         own.unregister("rows")
         if connection is None:
@@ -236,7 +244,7 @@ def _read_quickly(lines: list[bytes], store: str) -> pa.Table | None:
         return None
     packed = _unhex(mac)
     stores = pc.unique(raw.column("store")).to_pylist()
-    if packed is None or stores != [store]:
+    if packed is None or stores != [store] or not _holds_events(raw):
         return None
     columns = [_convert(raw.column(c.name), c.kind) for c in BODY if c.name != "store"]
     columns += [packed, pa.nulls(raw.num_rows, pa.binary(32))]
@@ -246,6 +254,21 @@ def _read_quickly(lines: list[bytes], store: str) -> pa.Table | None:
     except pa.ArrowInvalid:
         return None
     return table
+
+
+def _holds_events(raw: pa.Table) -> bool:
+    """Tell whether every value is one that `check_fields` takes; the reader takes any integer, and null anywhere."""
+    for column in BODY:
+        values = raw.column(column.name)
+        if values.null_count and not column.nullable:
+            return False
+        if column.kind != "string":
+            least, most = (MIN_TIME_US, MAX_TIME_US) if column.kind == "time" else (0, MAX_INTEGER)
+            least, most = (FORMAT, FORMAT) if column.name == "v" else (least, most)
+            found = pc.min_max(values).as_py()
+            if found["min"] is not None and not least <= found["min"] <= found["max"] <= most:
+                return False
+    return True
 
 
 def _convert(column: pa.ChunkedArray, kind: str) -> pa.ChunkedArray:
@@ -308,12 +331,14 @@ class SegmentWriter:
         store: Id of the store.
         day: UTC date of its events.
         heads: Where each writer's chain has got to; moved on by what is added.
+        held: For each writer the sequence numbers, first to last, that earlier commits hold.
     """
 
     path: Path
     store: str
     day: date
     heads: dict[str, Head]
+    held: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     rows: int = 0
     _tables: list[Any] = field(default_factory=list)
     _waiting: int = 0
@@ -377,7 +402,11 @@ class SegmentWriter:
     def _follow_chain(
         self, writer: str, table: pa.Table, numbered: list[tuple[int, bytes]], rejects: list[Reject]
     ) -> list[int]:
-        """Say which rows go on from where the chain stands, and move the chain on."""
+        """Say which rows go on from where the chain stands, and move the chain on.
+
+        What an earlier commit holds is passed over. Anything else below the head is set aside: it was never sealed, and
+        its journal is about to be dropped.
+        """
         head = self.heads.setdefault(writer, Head(0, bytes(32), closed=False))
         times = table.column("time").combine_chunks().view("int64").to_pylist()
         kinds = table.column("type").to_pylist()
@@ -386,6 +415,7 @@ class SegmentWriter:
         if self._runs and self._runs[-1].writer == writer and self._runs[-1].next == head.next:
             run = self._runs[-1]
         day = read_writer_day(writer)
+        held = self.held.get(writer, [])
         writers = table.column("writer").to_pylist()
         for index, seq in enumerate(table.column("seq").to_pylist()):
             line_number, line = numbered[index]
@@ -394,12 +424,14 @@ class SegmentWriter:
                 fault = f"expected an event of writer {writer}, found one of {writers[index]}"
             elif find_day(times[index]) != day:
                 fault = f"expected an event of {day}, found one of {find_day(times[index])}"
-            elif head.closed and seq >= head.next:
+            elif seq < head.next:
+                if any(first <= seq <= last for first, last in held):
+                    continue
+                fault = f"expected seq {head.next} or later, found seq {seq} again or out of its order"
+            elif head.closed:
                 fault = f"expected nothing behind the end its writer signed, found seq {seq}"
             if fault is not None:
                 rejects.append(Reject(line_number, line, fault))
-                continue
-            if seq < head.next:
                 continue
             leaf = hash_line(line)
             if run is None or seq != run.next:
@@ -501,7 +533,7 @@ def open_segment(path: Path) -> pq.ParquetFile:
     try:
         file: pq.ParquetFile = pq.ParquetFile(path, page_checksum_verification=True)
         schema = file.schema_arrow
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise StoreDamaged(f"expected a Parquet segment at {path}, found a file that can't be read: {error}") from error
@@ -524,16 +556,20 @@ def read_tables(path: Path, rows: int = ROW_GROUP_ROWS // 2) -> Iterator[pa.Tabl
     schema = make_schema()
     try:
         for batch in file.iter_batches(batch_size=rows, use_threads=False):
+            batch.validate(full=True)
             yield pa.Table.from_batches([batch]).cast(schema)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise StoreDamaged(f"expected readable pages in the segment {path}, found damage: {error}") from error
     finally:
         file.close()
 
 
 def locate_segment(layout: Layout, name: str) -> Path | None:
-    """Find a segment's file: in its place, or in staging between its commit and its rename."""
-    for path in (layout.segment(name), layout.staged(name)):
+    """Find a segment's file: in its place, or in staging between its commit and its rename.
+
+    A sealer may move it between the two looks, so its place is looked at once more.
+    """
+    for path in (layout.segment(name), layout.staged(name), layout.segment(name)):
         if path.is_file():
             return path
     return None

@@ -9,7 +9,7 @@
     for (const chart of charts) {
       const note = document.createElement("p");
       note.className = "small";
-      note.textContent = `This chart could not be drawn (${reason}); the tables have its figures.`;
+      note.textContent = `This chart could not be drawn: ${reason}.`;
       chart.style.height = "auto";
       chart.replaceChildren(note);
     }

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from tests.frames import make_frame
 
 # Around the night in which clocks in Berlin go back, so that buckets cross the hour that comes twice.
-MOMENTS = st.integers(0, 40 * 3600).map(
-    lambda s: datetime(2026, 10, 24, 12, tzinfo=UTC) + timedelta(seconds=s)
-)
+MOMENTS = st.integers(0, 40 * 3600).map(lambda s: datetime(2026, 10, 24, 12, tzinfo=UTC) + timedelta(seconds=s))
 
 
 def values(*choices: str) -> st.SearchStrategy[str | None]:
@@ -43,8 +41,6 @@ FRAMES = st.lists(ROWS, max_size=25).map(make_frame)
 def split_frames(draw: st.DrawFn) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
     """Return a frame, and the same rows as pieces in any order; some pieces may be empty."""
     frame = draw(FRAMES)
-    homes = np.array(
-        draw(st.lists(st.integers(0, 3), min_size=len(frame), max_size=len(frame))), dtype="int64"
-    )
+    homes = np.array(draw(st.lists(st.integers(0, 3), min_size=len(frame), max_size=len(frame))), dtype="int64")
     pieces = [frame[homes == piece].reset_index(drop=True) for piece in range(4)]
     return frame, draw(st.permutations(pieces))

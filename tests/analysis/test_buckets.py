@@ -58,9 +58,7 @@ def test_weeks_begin_on_monday() -> None:
     tz=st.sampled_from(ZONES),
     freq=st.sampled_from(WIDTHS[1:]),
 )
-def test_listed_buckets_hold_every_moment_of_their_range(
-    moment: datetime, span: int, tz: str, freq: str
-) -> None:
+def test_listed_buckets_hold_every_moment_of_their_range(moment: datetime, span: int, tz: str, freq: str) -> None:
     """The bucket of any moment is listed, is the last one that begins before it, and the list ascends."""
     listed = list_buckets(moment, moment + timedelta(seconds=span), freq, tz)
     times = pd.Series(pd.DatetimeIndex([moment, moment + timedelta(seconds=span - 1)]).as_unit("us"))

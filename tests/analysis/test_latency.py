@@ -20,9 +20,7 @@ def test_percentiles_equal_numpys_linear_ones(frame: pd.DataFrame) -> None:
     timed = frame[frame["duration_us"].notna()]
     assert len(result) == timed["operation"].nunique(dropna=False)
     for row in result.to_dict("records"):
-        same = (
-            timed["operation"].isna() if pd.isna(row["operation"]) else timed["operation"] == row["operation"]
-        )
+        same = timed["operation"].isna() if pd.isna(row["operation"]) else timed["operation"] == row["operation"]
         values = timed.loc[same, "duration_us"].to_numpy(dtype="float64")
         assert row["n"] == len(values)
         assert row["failures"] == (timed.loc[same, "outcome"] == "failure").sum()
@@ -30,9 +28,7 @@ def test_percentiles_equal_numpys_linear_ones(frame: pd.DataFrame) -> None:
         assert row["max_s"] == values.max() / 1e6
         assert row["mean_s"] == pytest.approx(values.mean() / 1e6, rel=1e-12)
         for percentile in latency.PERCENTILES:
-            assert row[f"p{percentile}_s"] == pytest.approx(
-                np.percentile(values, percentile) / 1e6, rel=1e-12
-            )
+            assert row[f"p{percentile}_s"] == pytest.approx(np.percentile(values, percentile) / 1e6, rel=1e-12)
 
 
 def test_a_day_has_the_same_percentiles_by_the_hour_as_pandas() -> None:

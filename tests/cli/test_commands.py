@@ -37,21 +37,21 @@ READING = (
 
 
 @pytest.mark.parametrize("arguments", READING)
-def test_a_table_fits_80_columns_and_holds_nothing_a_terminal_acts_on(
-    arguments: list[str], store: Store
-) -> None:
+def test_a_table_fits_80_columns_and_holds_nothing_a_terminal_acts_on(arguments: list[str], store: Store) -> None:
     """On a terminal there are colours of ours and nothing of an event's; in a pipe there is only text."""
     shown = run_on_terminal(*arguments, *store.options)
     assert shown.code == 0, shown.err
     assert "\x1b[" in shown.out
     assert find_unprintable(strip_styles(shown.out)) == []
     assert find_unprintable(shown.err) == []
-    tracebacks = "--traceback" in arguments
-    assert tracebacks or find_wide_lines(strip_styles(shown.out)) == []
+    # A traceback and a signed checkpoint are whole: a cut signature would be none.
+    whole = "--traceback" in arguments or "integrity" in arguments
+    assert whole or find_wide_lines(strip_styles(shown.out)) == []
+    assert find_wide_lines(strip_styles(shown.out).partition("\nCheckpoint")[0]) == [] or "integrity" not in arguments
     piped = run_cli(*arguments, *store.options)
     assert piped.code == 0
     assert find_unprintable(piped.out) == []
-    assert tracebacks or find_wide_lines(piped.out) == []
+    assert whole or find_wide_lines(piped.out) == []
 
 
 @pytest.mark.parametrize("arguments", READING)
@@ -91,7 +91,7 @@ def test_query_shows_a_leads_history_in_order(store: Store) -> None:
     assert len(lines) == 2 + 8
     times = [line[:19] for line in lines[2:]]
     assert times == sorted(times)
-    assert "crm.sync 750 ms TimeoutError: no answer" in shown.out
+    assert "crm.sync 750 ms TimeoutError: no" in shown.out
     assert "source=web n=8" in shown.out
 
 
@@ -193,9 +193,7 @@ def test_errors_group_failures(store: Store) -> None:
 
 def test_performance_gives_percentiles(store: Store) -> None:
     """Exact percentiles in seconds as JSON, in human units in the table."""
-    rows = json.loads(
-        run_cli("performance", "--operation", "crm.sync", "--format", "json", *store.options).out
-    )
+    rows = json.loads(run_cli("performance", "--operation", "crm.sync", "--format", "json", *store.options).out)
     durations = pd.Series([0.25 * number for number in range(40) if number % 4 == 3])
     assert [(row["operation"], row["n"], row["failures"]) for row in rows] == [("crm.sync", 10, 10)]
     for percent in (50, 90, 95, 99):
@@ -224,9 +222,7 @@ def test_export_of_parquet_to_a_terminal_is_refused(store: Store) -> None:
     """Binary data would act on the terminal; a pipe takes it."""
     shown = run_on_terminal("export", "--format", "parquet", *store.options)
     assert (shown.code, shown.out) == (2, "")
-    piped = subprocess.run(
-        [*COMMAND, "export", "--format", "parquet", *store.options], capture_output=True, check=True
-    )
+    piped = subprocess.run([*COMMAND, "export", "--format", "parquet", *store.options], capture_output=True, check=True)
     assert len(pd.read_parquet(io.BytesIO(piped.stdout))) == 53
 
 
@@ -250,9 +246,7 @@ def test_report_daily_prints_the_path_only(store: Store, tmp_path: Path) -> None
     text = path.read_text()
     assert "<script>alert" not in text
     assert "41 events" in shown.err
-    named = run_cli(
-        "report", "daily", "--day", "2026-11-22", "--output", "sunday.html", *store.options, cwd=tmp_path
-    )
+    named = run_cli("report", "daily", "--day", "2026-11-22", "--output", "sunday.html", *store.options, cwd=tmp_path)
     assert named.out == "sunday.html\n"
 
 
@@ -274,10 +268,7 @@ def test_verbose_says_how(store: Store) -> None:
 def test_import_records_a_file_and_refuses_it_twice(tmp_path: Path) -> None:
     """A first import makes the store; the second says that it was there before."""
     file = tmp_path / "app.jsonl"
-    rows = [
-        {"ts": f"2026-11-23T10:00:0{n}Z", "kind": "order.paid", "user": {"mail": "ana"}, "n": n}
-        for n in range(5)
-    ]
+    rows = [{"ts": f"2026-11-23T10:00:0{n}Z", "kind": "order.paid", "user": {"mail": "ana"}, "n": n} for n in range(5)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     options = ["--store", str(tmp_path / "audit"), "--key-file", str(tmp_path / "key")]
     mapping = ["--set", "time=ts", "--set", "type=kind", "--set", "actor=user.mail"]
@@ -303,18 +294,18 @@ def test_import_shows_and_keeps_rejected_rows(tmp_path: Path) -> None:
     options = ["--store", str(tmp_path / "audit"), "--key-file", str(tmp_path / "key")]
     arguments = [
         "import",
-        file,
+        str(file),
         "--set",
         "time=ts",
         "--set",
         "type=kind",
         "--rejects",
-        tmp_path / "bad.jsonl",
+        str(tmp_path / "bad.jsonl"),
     ]
     shown = run_cli(*arguments, *options, cwd=tmp_path)
     assert shown.code == 4
     assert re.search(r"app\.jsonl +2 +1 +1 ", shown.out)
-    assert "1 rows rejected" in shown.err or "1 row rejected" in shown.err
+    assert "1 row rejected" in shown.err
     assert find_unprintable(shown.out + shown.err) == []
     assert "yester" in (tmp_path / "bad.jsonl").read_text()
 

@@ -78,11 +78,7 @@ def test_a_summary_of_details_is_one_printable_line(value: dict[str, object]) ->
     assert summarise_details(json.dumps(value)).isprintable()
 
 
-@given(
-    st.fixed_dictionaries(
-        {}, optional=dict.fromkeys(["operation", "message", "error_type", "details"], anything)
-    )
-)
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(["operation", "message", "error_type", "details"], anything)))
 def test_a_summary_of_an_event_is_one_printable_line(event: dict[str, str]) -> None:
     """Whatever field holds the hostile text."""
     assert summarise_event(event).plain.isprintable()

@@ -216,9 +216,23 @@ def test_limit_and_skip_cut_a_file_without_a_gap(tmp_path: Path, memory: Memory)
     rest = import_file(file, memory, MAPPING, skip=4)
     assert (rest.rows, rest.notes) == (6, ())
     assert [event["details"]["n"] for event in memory.events] == list(range(10))
-    for wrong in ({"limit": 0}, {"skip": -1}):
+    for wrong in ({"limit": 0}, {"skip": -1}, {"max_rejects": 0}):
         with pytest.raises(UsageError):
-            import_file(file, memory, MAPPING, **wrong)  # type: ignore[arg-type]  # one of two integers
+            import_file(file, memory, MAPPING, **wrong)  # type: ignore[arg-type]  # one of three integers
+
+
+def test_a_wrong_mapping_does_not_fill_the_disk(tmp_path: Path, memory: Memory) -> None:
+    """After so many rejects the import gives up, says where, and can go on there."""
+    rows = [ROWS[0] | {"n": 0}, *([{"kind": "x"}] * 30), ROWS[0] | {"n": 1}]
+    file = write_lines(tmp_path / "rows.jsonl", rows)
+    result = import_file(file, memory, MAPPING, max_rejects=20)
+    assert (result.rows, result.rejected, result.complete) == (21, 20, False)
+    assert "given up after 20 rejects (max_rejects), before row 22" in result.notes[0]
+    rest = import_file(file, memory, MAPPING, skip=21, find_imports=lambda: memory.marks)
+    assert (rest.rows, rest.rejected) == (11, 10)
+    assert [event["details"]["n"] for event in memory.events] == [0, 1]
+    assert import_file(file, Memory(), MAPPING, max_rejects=30).complete is False
+    assert import_file(file, Memory(), MAPPING, max_rejects=31).complete is True
 
 
 def test_progress_reaches_the_end_of_all_files(tmp_path: Path, memory: Memory) -> None:

@@ -92,22 +92,22 @@ class _Stages:
 def _print_demo(terminal: Terminal, demo: Demo) -> None:
     from auditkit.cli.commands.performance import print_performance
     from auditkit.cli.commands.stats import print_statistics
-    from auditkit.cli.terminal import make_text, printable
+    from auditkit.cli.terminal import make_text, printable, shorten_path
 
     terminal.out.print()
     print_statistics(terminal, demo.trail, brief=True)
     terminal.out.print()
     print_performance(terminal, demo.trail)
     terminal.out.print()
-    key = f"{_shorten_path(demo.root / 'demo.key')}  (only a demo keeps it beside the store)"
-    rows = (("store", _shorten_path(demo.trail.path)), ("key", key), ("report", _shorten_path(demo.report)))
+    key = f"{shorten_path(demo.root / 'demo.key')}  (only a demo keeps it beside the store)"
+    rows = (("store", shorten_path(demo.trail.path)), ("key", key), ("report", shorten_path(demo.report)))
     for name, text in rows:
         line = make_text(f"  {name:<8}", "bold")
         line.append(printable(text), "default not bold")
         terminal.out.print(line, soft_wrap=True)
     program = find_program(demo.root)
     lines = (
-        f"cd {_shorten_path(demo.root)}",
+        f"cd {shorten_path(demo.root)}",
         f"{program} query --lead {demo.lead}",
         f"{program} performance --operation crm.sync --by day",
         f"{program} integrity --key-file demo.key",
@@ -116,12 +116,6 @@ def _print_demo(terminal: Terminal, demo: Demo) -> None:
     terminal.out.print(make_text("Next, try", "bold"))
     for text in lines:
         terminal.out.print(make_text(f"  {printable(text)}"), soft_wrap=True)
-
-
-def _shorten_path(path: Path) -> str:
-    """Show a path as it's typed from here, quoted if the shell needs that."""
-    near = os.path.relpath(path)
-    return shlex.quote(near if not near.startswith("..") else str(path.absolute()))
 
 
 def find_program(folder: Path) -> str:
@@ -134,5 +128,6 @@ def find_program(folder: Path) -> str:
     if shutil.which("auditkit"):
         return "auditkit"
     script = Path(sys.executable).parent / "auditkit"
-    near = os.path.relpath(script if script.exists() else sys.executable, folder)
+    called = str(script if script.exists() else sys.executable)
+    near = min(os.path.relpath(called, folder), called, key=len)
     return shlex.quote(near) + ("" if script.exists() else " -m auditkit")

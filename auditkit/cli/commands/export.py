@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
@@ -56,6 +55,7 @@ def run(
     """
     from auditkit.charts.text import format_size
     from auditkit.cli.cells import choose_cell
+    from auditkit.cli.terminal import shorten_path
     from auditkit.exporting import choose_format, export_events, guard_cell
     from auditkit.times import find_zone
 
@@ -79,7 +79,7 @@ def run(
             cell=choose_cell() if output == "-" else guard_cell,
             **filters,
         )
-    where = "" if result.path is None else f" to {os.path.relpath(result.path)}"
+    where = "" if result.path is None else f" to {shorten_path(result.path)}"
     settings.terminal.note(f"{result.rows:,} events, {format_size(result.bytes)}{where}")
 
 

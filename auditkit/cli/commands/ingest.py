@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +14,8 @@ import click
 from auditkit.cli.declarations import Exit, Settings, command, option
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from auditkit.cli.terminal import Terminal
     from auditkit.importing import ImportResult, Mapping, Reading
 
@@ -56,6 +59,13 @@ READING = "How to read the files"
 )
 @option("--limit", type=click.IntRange(min=1), metavar="N", help="Read at most N rows of each file.")
 @option(
+    "--skip",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Leave out the first N rows, to go on after an interrupted import.",
+)
+@option(
     "--input-format",
     type=click.Choice(["jsonl", "json", "csv", "parquet"]),
     section=READING,
@@ -75,6 +85,7 @@ def run(
     skip_known: bool,
     rejects: Path | None,
     limit: int | None,
+    skip: int,
     input_format: str | None,
     encoding: str | None,
     delimiter: str | None,
@@ -96,11 +107,13 @@ def run(
     chosen = _choose_mapping(mapping, pairs, tz)
     reading = _choose_reading(input_format, encoding, delimiter, records)
     for file in files:
-        # Opened before the store is touched: a mistyped name must not make a store.
+        # Looked at before the store is: a mistyped name must not make a store.
+        if not stat.S_ISREG(file.stat().st_mode):
+            continue
         file.open("rb").close()
     from auditkit.logger import AuditLogger
 
-    with AuditLogger(settings.store, key_file=settings.key_file) as logger:
+    with AuditLogger(settings.store, key_file=settings.key_file, on_failure="raise") as logger:
         with _show_progress(settings.terminal) as progress:
             results = import_files(
                 list(files),
@@ -111,6 +124,7 @@ def run(
                 skip_known=skip_known,
                 progress=progress,
                 limit=limit,
+                skip=skip,
                 reading=reading,
             )
         with settings.terminal.show_status("sealing"):
@@ -155,7 +169,7 @@ def _choose_reading(format: str | None, encoding: str | None, delimiter: str | N
 
 def _list_mappings(settings: Settings) -> None:
     from auditkit.cli.cells import write_csv, write_json
-    from auditkit.cli.terminal import Column
+    from auditkit.cli.terminal import Column, make_text, printable
     from auditkit.importing import mapping_names
 
     names = mapping_names()
@@ -164,7 +178,8 @@ def _list_mappings(settings: Settings) -> None:
     elif settings.format == "csv":
         write_csv(["name", "description"], names.items())
     else:
-        settings.terminal.print_table([Column("mapping"), Column("for", flexible=True)], names.items())
+        rows = [(name, make_text(printable(text), wrap=True)) for name, text in names.items()]
+        settings.terminal.print_table([Column("mapping"), Column("for", flexible=True)], rows)
 
 
 @contextmanager
@@ -191,30 +206,44 @@ def _show_progress(terminal: Terminal) -> Iterator[Callable[[int, int, int], Non
 def _print_results(terminal: Terminal, results: Sequence[ImportResult]) -> None:
     from datetime import UTC
 
-    from auditkit.cli.cells import show_number, show_text, show_time
-    from auditkit.cli.terminal import Column, make_text, printable
+    from auditkit.cli.cells import count_things, show_number, show_text, show_time
+    from auditkit.cli.terminal import Column, make_text, printable, shorten_middle
 
     columns = [Column("file", flexible=True), Column("rows", right=True), Column("imported", right=True)]
     columns += [Column("rejected", right=True), Column("first (UTC)"), Column("last (UTC)")]
-    rows = []
+    rows: list[Sequence[Text | str]] = []
     for result in results:
         rejected = make_text(f"{result.rejected:,}" if result.rejected else "·", "red" if result.rejected else "")
-        name = show_text(result.source) + (" (known)" if result.skipped else "")
+        name = show_text(result.source)
+        if len(results) > 1:
+            # Files of one program differ at their ends.
+            name = shorten_middle(name, max(18, terminal.out.width - 62))
+        name += " (known)" if result.skipped else ""
         span = [show_time(moment, UTC, seconds=False) for moment in (result.first, result.last)]
         rows.append((name, show_number(result.rows), show_number(result.imported), rejected, *span))
     terminal.print_table(columns, rows)
+    for assumed in dict.fromkeys(_describe_reading(result) for result in results):
+        terminal.note(assumed)
     for result in results:
         for note in result.notes:
             terminal.note(f"{result.source}: {note}")
         for reject in result.samples[:3]:
             terminal.warn(printable(f"{result.source} {reject}"))
         if result.rejected:
-            terminal.warn(f"{result.source}: {result.rejected:,} rows rejected; they are in {result.rejects}")
+            terminal.warn(
+                f"{result.source}: {count_things(result.rejected, 'row')} rejected, written to {result.rejects}"
+            )
         if not result.complete:
             terminal.warn(f"{result.source}: the file is broken, what stands behind the break was not read")
     if len(results) > 1:
         total, seconds = sum(r.imported for r in results), sum(r.duration for r in results)
         terminal.note(f"{total:,} events of {len(results)} files in {seconds:.1f} s")
+
+
+def _describe_reading(result: ImportResult) -> str:
+    """Say what was assumed about a file."""
+    options = [f"{name} {value}" for name, value in result.options.items() if value is not None]
+    return f"mapping {result.mapping}, read as {', '.join([result.format, *options])}"
 
 
 def _describe(result: ImportResult) -> dict[str, Any]:

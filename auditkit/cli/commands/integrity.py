@@ -132,8 +132,8 @@ def print_verification(terminal: Terminal, verification: Verification, zone: tzi
             terminal.out.print()
             terminal.out.print(make_text(title, "bold"))
             for finding in items:
-                for line in _describe(finding, zone, terminal.out.width):
-                    terminal.out.print(make_text(line), soft_wrap=True)
+                for text in _describe(finding, zone, terminal.out.width):
+                    terminal.out.print(make_text(text), soft_wrap=True)
     if verification.checkpoint and verification.notes:
         terminal.out.print()
         terminal.out.print(make_text("Checkpoint, to be kept outside the store", "bold"))

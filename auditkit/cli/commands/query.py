@@ -91,7 +91,7 @@ def _show_table(terminal: Terminal, trail: AuditTrail, filters: dict[str, Any], 
         "message",
     ]
     with terminal.show_status("reading events"):
-        chosen = {"limit": limit, "newest": True} if limit else {}
+        chosen: dict[str, Any] = {"limit": limit, "newest": True} if limit else {}
         frame = trail.events(columns=[*names, "details"], **filters, **chosen)
     if frame.empty:
         terminal.note("no event fits: check the filters, or see `auditkit stats` for what there is")

@@ -1,0 +1,74 @@
+"""The loggers that recording is compared with, each set up as its own documentation recommends.
+
+- the standard library's `logging`, a FileHandler and python-json-logger's JsonFormatter with time, level and name
+- structlog with the processors of its performance guide, orjson, and a bytes logger that flushes every line
+
+All record the same event: type, actor, lead, workflow and a dict of three details. The line has reached the operating
+system when the call returns; only auditkit's is signed and chained.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import structlog
+from pythonjsonlogger.json import JsonFormatter
+
+from auditkit import AuditLogger
+
+DETAILS = {"source": "web form", "score": 0.75, "campaign": "autumn"}
+SECRET = "a secret for benchmarks only"
+
+
+def make_auditkit(folder: Path, *, rotate: bool = False) -> Callable[[int], None]:
+    log_event = AuditLogger(folder / "audit", secret_key=SECRET, enable_rotation=rotate).log_event
+
+    def run(calls: int) -> None:
+        for _ in range(calls):
+            log_event("lead.ingested", DETAILS, "ana", "L-12345", "intake")
+
+    return run
+
+
+def make_logging(folder: Path) -> Callable[[int], None]:
+    logger = logging.getLogger("auditkit.benchmarks")
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    handler = logging.FileHandler(folder / "logging.jsonl")
+    handler.setFormatter(JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logger.addHandler(handler)
+    info = logger.info
+
+    def run(calls: int) -> None:
+        for _ in range(calls):
+            info(
+                "lead.ingested",
+                extra={"actor": "ana", "lead_id": "L-12345", "workflow": "intake", "details": DETAILS},
+            )
+
+    return run
+
+
+def make_structlog(folder: Path, name: str = "structlog.jsonl") -> Callable[[int], None]:
+    structlog.configure(
+        cache_logger_on_first_use=True,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(serializer=orjson.dumps),
+        ],
+        logger_factory=structlog.BytesLoggerFactory(file=(folder / name).open("ab")),
+    )
+    info = structlog.get_logger().info
+
+    def run(calls: int) -> None:
+        for _ in range(calls):
+            info("lead.ingested", actor="ana", lead_id="L-12345", workflow="intake", details=DETAILS)
+
+    return run

@@ -1,0 +1,134 @@
+"""The store: sealing, verifying and finding among millions of events, and what an event costs on disk."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import perf_counter
+
+import auditkit
+from benchmarks.measuring import Figure, run_python
+from benchmarks.peers import SECRET
+
+MILLION = 1_000_000
+
+_RECORD = """
+import random, sys
+from datetime import datetime, timedelta, UTC
+from auditkit import AuditLogger
+path, count, days, first = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), datetime.fromisoformat(sys.argv[4])
+audit = AuditLogger(path, secret_key="a secret for benchmarks only", enable_rotation=False)
+chance = random.Random(7)
+kinds = ("lead.ingested", "lead.qualified", "crm.created", "email.sent", "operation")
+per_day = count // days
+for day in range(days):
+    start = first + timedelta(days=day)
+    step = timedelta(days=1) / (per_day + 1)
+    for i in range(per_day):
+        kind = kinds[i % 5]
+        timed = kind == "operation"
+        audit.log_event(
+            kind, {"source": "web form", "score": round(chance.random(), 3), "campaign": "autumn"}, "ana",
+            f"L-{chance.randrange(count // 20)}", "intake", time=start + i * step,
+            operation="crm.sync" if timed else None, duration=chance.random() if timed else None,
+        )
+audit.close()
+"""
+
+_SEAL = """
+import sys, time
+import auditkit
+trail = auditkit.open(sys.argv[1], secret_key="a secret for benchmarks only")
+start = time.perf_counter()
+result = trail.seal()
+print(result.events, time.perf_counter() - start)
+"""
+
+
+def record(path: Path, count: int, days: int) -> None:
+    first = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days)
+    run_python(_RECORD, str(path), str(count), str(days), first.isoformat())
+
+
+def measure_sealing(folder: Path) -> list[Figure]:
+    path = folder / "million"
+    record(path, MILLION, 1)
+    events, seconds = run_python(_SEAL, str(path)).split()
+    assert int(events) >= MILLION
+    trail = auditkit.open(path, secret_key=SECRET)
+    start = perf_counter()
+    deep = trail.verify()
+    took = perf_counter() - start
+    start = perf_counter()
+    fast = trail.verify(deep=False)
+    quick = perf_counter() - start
+    assert deep.ok and fast.ok, "the benchmark's store must be sound"
+    return [
+        Figure("sealing a million events, every row compared with its line", float(seconds), "s", at_most=6),
+        Figure("verifying a million events, every MAC", took, "s"),
+        Figure("verifying a million events, files and ledger", quick, "s"),
+    ]
+
+
+def measure_lookup(folder: Path) -> list[Figure]:
+    path = folder / "five-million"
+    record(path, 5 * MILLION, 20)
+    run_python(_SEAL, str(path))
+    trail = auditkit.open(path, secret_key=SECRET)
+    segments = len(list((path / "events").glob("*/*.parquet")))
+    trail.lead("L-1")
+    times, absent = [], []
+    for number in range(11):
+        start = perf_counter()
+        found = trail.lead(f"L-{number * 997 + 2}")
+        times.append(perf_counter() - start)
+        assert len(found) > 0
+        start = perf_counter()
+        assert trail.lead(f"M-{number}").empty
+        absent.append(perf_counter() - start)
+    times.sort()
+    absent.sort()
+    note = f"{segments} segments; {absent[5] * 1e3:.0f} ms for a lead that isn't there"
+    return [Figure("one lead among 5 million events, warm", times[5] * 1e3, "ms", at_most=200, note=note)]
+
+
+def measure_import(folder: Path) -> list[Figure]:
+    source = folder / "import.jsonl"
+    with source.open("w") as file:
+        start = datetime(2026, 3, 1, tzinfo=UTC)
+        for i in range(MILLION):
+            moment = (start + timedelta(milliseconds=80 * i)).isoformat()
+            file.write(
+                f'{{"at":"{moment}","what":"order.placed","who":"user-{i % 977}","lead":"L-{i % 50_000}",'
+                f'"amount":{i % 1000},"channel":"web","country":"PT"}}\n'
+            )
+    code = """
+import sys, time
+from auditkit import AuditLogger
+from auditkit.importing import Mapping, import_file
+mapping = Mapping.from_pairs(["time=at", "type=what", "actor=who", "lead_id=lead"], name="benchmark")
+audit = AuditLogger(sys.argv[2], secret_key="a secret for benchmarks only")
+start = time.perf_counter()
+result = import_file(sys.argv[1], audit, mapping)
+print(result.imported, result.rejected, time.perf_counter() - start)
+audit.close()
+"""
+    imported, rejected, seconds = run_python(code, str(source), str(folder / "imported")).split()
+    assert (int(imported), int(rejected)) == (MILLION, 0)
+    return [Figure("importing a million JSON lines", float(seconds), "s", at_most=30)]
+
+
+def measure_storage(folder: Path) -> list[Figure]:
+    output = folder / "demo"
+    command = [sys.executable, "-m", "auditkit", "demo", "--output", str(output), "--events", "100000"]
+    start = perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    seconds = perf_counter() - start
+    trail = auditkit.open(output / "audit", key_file=output / "demo.key")
+    trail.seal()
+    size = sum(path.stat().st_size for path in (output / "audit").rglob("*") if path.is_file())
+    events = trail.count(include_internal=True)
+    note = f"{events:,} events, signatures and ledger included; recorded and reported in {seconds:.0f} s"
+    return [Figure("storage of the demo's data", size / events, "bytes/event", at_most=60, note=note)]

@@ -1,0 +1,236 @@
+"""What a script learns from the exit code, and a person from the one message that comes with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from auditkit.cli.declarations import Exit
+from auditkit.cli.program import EXTRAS, choose_exit
+from auditkit.errors import FormatUnknown, StoreDamaged
+from tests.cli.conftest import Store
+from tests.cli.running import COMMAND, find_unprintable, run_cli, run_on_terminal
+
+
+def find_segment(store: Store) -> Path:
+    """The first sealed file."""
+    return sorted(store.path.glob("events/*/*.parquet"))[0]
+
+
+def test_a_sound_store_gives_0(store: Store) -> None:
+    """The verdict is the first thing said; notes don't change the exit code, but with --strict they do."""
+    shown = run_cli("integrity", *store.options)
+    assert shown.code == Exit.SOUND
+    assert shown.out.startswith("sound\n")
+    document = json.loads(run_cli("integrity", "--format", "json", *store.options).out)
+    assert (document["verdict"], document["exit_code"], document["findings"]) == ("ok", 0, [])
+    strict = run_cli("integrity", "--strict", *store.options)
+    assert strict.code == (Exit.FINDINGS if document["notes"] else Exit.SOUND)
+
+
+def test_a_changed_byte_gives_1_and_names_the_file(store: Store) -> None:
+    """Somebody edits a sealed file: both modes find it and say where."""
+    segment = find_segment(store)
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 1
+    segment.write_bytes(data)
+    for arguments in (["integrity"], ["integrity", "--fast"]):
+        shown = run_cli(*arguments, *store.options)
+        assert shown.code == Exit.FINDINGS
+        assert shown.out.startswith("NOT SOUND: ")
+        assert segment.name in shown.out
+        assert "tampered" in shown.out
+    rows = run_cli("integrity", "--format", "csv", *store.options).out
+    assert "tampered,finding," in rows
+
+
+def test_a_missing_partition_is_not_sound(store: Store) -> None:
+    """A file that the ledger lists isn't there: the check says so, and a query doesn't give half an answer."""
+    segment = find_segment(store)
+    segment.unlink()
+    shown = run_cli("integrity", *store.options)
+    assert shown.code in (Exit.FINDINGS, Exit.INCOMPLETE)
+    assert "missing" in shown.out
+    query = run_cli("query", *store.options)
+    assert query.code in (Exit.FINDINGS, Exit.INCOMPLETE)
+    assert "Traceback" not in query.err
+
+
+def test_a_missing_key_gives_3(store: Store) -> None:
+    """Without its key a store can be read, but not vouched for; sealing needs the key."""
+    assert run_cli("stats", "--store", store.path).code == Exit.SOUND
+    for command in ("integrity", "seal"):
+        shown = run_cli(command, "--store", store.path)
+        assert shown.code == Exit.INCOMPLETE
+        assert "Traceback" not in shown.err
+        assert "key" in shown.out + shown.err
+
+
+def test_a_wrong_key_gives_3(store: Store, tmp_path: Path) -> None:
+    """The key of another store is no proof either way."""
+    run_cli("import", os.devnull, "--set", "time=t", "--set", "type=k", "--store", tmp_path / "b", "--key-file",
+            tmp_path / "other.key", "--input-format", "jsonl", cwd=tmp_path)  # fmt: skip
+    assert (tmp_path / "other.key").exists()
+    shown = run_cli("integrity", "--store", store.path, "--key-file", tmp_path / "other.key")
+    assert shown.code == Exit.INCOMPLETE
+    assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["stats", "--nonsense"],
+        ["query", "--limit", "many"],
+        ["query", "--limit", "-1"],
+        ["query", "--since", "last tuesday"],
+        ["query", "--since", "2026-11-24", "--until", "2026-11-20"],
+        ["query", "--tz", "Mars/Olympus"],
+        ["performance", "--by", "fortnight"],
+        ["export", "--output", "events.xlsx"],
+        ["export", "--columns", "nonsense"],
+        ["import"],
+        ["import", "x.jsonl"],
+        ["report"],
+        ["report", "daily", "--day", "someday"],
+        ["demo", "--events", "5"],
+        [],
+    ],
+)
+def test_a_mistaken_call_gives_2_and_one_message(arguments: list[str], store: Store, tmp_path: Path) -> None:
+    """No traceback, no output, and the message says what was expected."""
+    options = store.options if arguments and arguments[0] not in ("demo", "report", "nonsense") else []
+    if arguments[:2] == ["report", "daily"]:
+        options = store.options
+    shown = run_cli(*arguments, *options, cwd=tmp_path)
+    assert shown.code == Exit.USAGE
+    assert shown.out == ""
+    assert "Traceback" not in shown.err
+    assert arguments in ([], ["report"]) or shown.err.count("error:") == 1
+
+
+def test_a_near_miss_is_pointed_out() -> None:
+    """``auditkit qury`` is told about query."""
+    assert "did you mean query?" in run_cli("qury").err
+
+
+def test_a_store_that_is_not_there_gives_4(tmp_path: Path) -> None:
+    """No command makes a store by looking for one."""
+    for command in (["stats"], ["query"], ["integrity"], ["seal"], ["rotate"], ["export"], ["report", "daily"]):
+        shown = run_cli(*command, "--store", tmp_path / "nowhere", cwd=tmp_path)
+        assert shown.code == Exit.INPUT_OUTPUT, command
+        assert re.match(r"error: expected an audit store at .*nowhere, found no store\.json", shown.err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_read_or_written_gives_4(store: Store, tmp_path: Path) -> None:
+    """The message names the file and the system's reason."""
+    shown = run_cli("export", "--output", tmp_path / "no" / "folder.csv", *store.options)
+    assert shown.code == Exit.INPUT_OUTPUT
+    assert "No such file or directory" in shown.err
+    assert "folder.csv" in shown.err
+    missing = run_cli(
+        "import", "no.jsonl", "--set", "time=t", "--set", "type=k", "--store", tmp_path / "new", cwd=tmp_path
+    )
+    assert missing.code == Exit.INPUT_OUTPUT
+    assert "no.jsonl: No such file or directory" in missing.err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_gives_4(store: Store) -> None:
+    """Output that can't be written isn't lost without a word."""
+    with Path("/dev/full").open("wb") as full:
+        finished = subprocess.run(
+            [*COMMAND, "query", "--format", "json", *store.options], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert finished.returncode == Exit.INPUT_OUTPUT
+    assert b"No space left on device" in finished.stderr
+    assert b"Traceback" not in finished.stderr
+
+
+def test_verbose_shows_the_traceback_of_an_error(tmp_path: Path) -> None:
+    """Whoever looks for the cause of an error can have it, before or behind the command."""
+    for arguments in (["--verbose", "stats"], ["stats", "--verbose"]):
+        shown = run_cli(*arguments, "--store", tmp_path / "nowhere")
+        assert "Traceback (most recent call last)" in shown.err
+        assert "StoreMissing" in shown.err
+
+
+def test_a_hostile_name_is_printable_in_an_error(tmp_path: Path) -> None:
+    """A folder's name can hold escape sequences too."""
+    shown = run_cli("stats", "--store", tmp_path / "x\x1b]0;owned\x07")
+    assert shown.code == Exit.INPUT_OUTPUT
+    assert find_unprintable(shown.err) == []
+    assert r"\x1b]0;owned\x07" in shown.err
+
+
+@pytest.mark.parametrize("arguments", [["query", "--limit", "0"], ["query", "--format", "json"], ["export"], ["stats"]])
+def test_a_reader_that_stops_is_no_error(arguments: list[str], store: Store) -> None:
+    """``| head`` ends the program quietly, and not with the code of integrity findings."""
+    # The reader is gone before the first byte, which is the hardest case of stopping early.
+    read, write = os.pipe()
+    os.close(read)
+    finished = subprocess.run([*COMMAND, *arguments, *store.options], stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert finished.returncode == Exit.BROKEN_PIPE
+    assert b"rror" not in finished.stderr
+    assert b"Traceback" not in finished.stderr
+
+
+def test_ctrl_c_ends_quietly_with_130(tmp_path: Path) -> None:
+    """An import that waits for its input is interrupted: no traceback, no store left behind."""
+    pipe = tmp_path / "slow.jsonl"
+    os.mkfifo(pipe)
+    arguments = ["import", str(pipe), "--set", "time=t", "--set", "type=k", "--store", str(tmp_path / "audit")]
+    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # Opening a named pipe for writing waits until the other side has opened it for reading.
+    with pipe.open("wb"):
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert process.returncode == Exit.INTERRUPTED
+    assert out == b""
+    assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize("module", ["click", "rich", "duckdb", "pyarrow", "pandas"])
+def test_a_missing_extra_is_named(module: str, store: Store) -> None:
+    """Where an optional library isn't installed, the message says which extra brings it."""
+    script = (
+        "import sys\n"
+        f"sys.modules[{module!r}] = None\n"
+        f"sys.argv = ['auditkit', 'stats', *{store.options!r}]\n"
+        "from auditkit.cli import main\n"
+        "main()\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert finished.returncode == Exit.USAGE, finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert re.search(r'pip install "auditkit-trail\[\w+\]" brings it', finished.stderr)
+
+
+def test_every_extra_named_is_one_of_the_project() -> None:
+    """The table of modules names extras that exist."""
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    section = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    extras = set(re.findall(r"(?m)^(\w+) = \[", section))
+    assert set(EXTRAS.values()) <= extras
+
+
+def test_a_damaged_store_is_a_finding_and_an_unknown_format_is_incomplete() -> None:
+    """What can't be believed isn't mistaken for what can't be judged."""
+    assert choose_exit(StoreDamaged("x")) is Exit.FINDINGS
+    assert choose_exit(FormatUnknown("x")) is Exit.INCOMPLETE
+
+
+def test_an_error_on_a_terminal_is_coloured_unless_no_color_is_set(tmp_path: Path) -> None:
+    """Standard error is a pipe here, so it's plain; standard output stays empty."""
+    shown = run_on_terminal("stats", "--store", tmp_path / "nowhere")
+    assert (shown.out, shown.code) == ("", Exit.INPUT_OUTPUT)
+    assert "\x1b" not in shown.err
