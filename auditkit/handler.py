@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import traceback as traceback_module
 from typing import Final
 
-from auditkit.logger import FAILURE, AuditLogger
+from auditkit.logger import FAILURE, AuditLogger, describe_exception
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _FIELDS: Final = ("actor", "lead_id", "workflow", "outcome", "operation")
@@ -17,7 +16,7 @@ class AuditHandler(logging.Handler):
 
     The level, the logger's name and the place in the code go into the details, with everything passed as ``extra=``;
     ``extra={"lead_id": …}`` (or ``actor``, ``workflow``, ``outcome``, ``operation``) fills that column. From ERROR on
-    the outcome is ``failure``.
+    the outcome is ``failure``. The traceback is the exception's, else the stack that ``stack_info=True`` asks for.
 
     Args:
         audit: The logger that records.
@@ -44,10 +43,9 @@ class AuditHandler(logging.Handler):
             fields = {name: extra.pop(name, None) for name in _FIELDS}
             if fields["outcome"] is None and record.levelno >= logging.ERROR:
                 fields["outcome"] = FAILURE
-            error_type = trace = None
+            error_type, trace = None, record.stack_info
             if record.exc_info and record.exc_info[1] is not None:
-                error_type = type(record.exc_info[1]).__qualname__
-                trace = "".join(traceback_module.format_exception(record.exc_info[1]))
+                error_type, _, trace = describe_exception(record.exc_info[1])
             self._audit.log_event(
                 "log",
                 {

@@ -9,8 +9,9 @@ import os
 import threading
 import traceback as traceback_module
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 from auditkit import spawning, times
 from auditkit.context import EMPTY, Context, get_context, use_context
-from auditkit.conversion import clean_text, encode_details
+from auditkit.conversion import clean_text, encode_details, make_text
 from auditkit.errors import AuditError, UsageError
 from auditkit.event import (
     CLOSED,
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     from auditkit.trail import AuditTrail
 
 _log = logging.getLogger("auditkit")
+
+_class_of: Final = type
+"""Not ``value.__class__``, which a proxy answers with its own code; parameters hide the name ``type``."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -112,13 +116,16 @@ class AuditLogger:
         workflow: str | None = None,
         on_failure: OnFailure = "drop",
     ) -> None:
-        if not max_file_size_mb > 0:
-            raise UsageError(f"expected max_file_size_mb above 0, found {max_file_size_mb!r}")
+        if not 0 < max_file_size_mb < float("inf"):
+            raise UsageError(
+                f"expected max_file_size_mb above 0, found {max_file_size_mb!r}: enable_rotation=False is for no limit"
+            )
         if retention_days < 1:
             raise UsageError(f"expected retention_days of at least 1, found {retention_days!r}")
         if on_failure not in ("drop", "raise"):
             raise UsageError(f"expected on_failure 'drop' or 'raise', found {on_failure!r}")
-        self.path = choose_path(path)
+        # Absolute: a daemon changes its working directory after it has opened its log.
+        self.path = choose_path(path).absolute()
         self.retention_days = retention_days
         self.enable_rotation = enable_rotation
         self._layout = Layout(self.path)
@@ -130,20 +137,22 @@ class AuditLogger:
         self._measurements = Measurements()
         self._housekeeper: spawning.Housekeeper | None = None
         if enable_rotation and spawning.can_seal():
-            self._housekeeper = spawning.Housekeeper(self._start_sealer, _report_sealer)
+            start = functools.partial(spawning.start_sealer, self._layout, self._keys, live=False, wait=False)
+            self._housekeeper = spawning.Housekeeper(start, _report_sealer)
+        # Neither of the two knows the logger: it would never be collected, and so never be closed.
         self._recorder = Recorder(
             self._layout,
             self.store_id,
             self._keys,
-            max_part_bytes=int(max_file_size_mb * (1 << 20)) if enable_rotation else None,
+            max_part_bytes=max(int(max_file_size_mb * (1 << 20)), 1) if enable_rotation else None,
             signs=enable_integrity,
             on_failure=on_failure,
-            on_part=self._request_sealing,
+            on_part=self._housekeeper.request if self._housekeeper is not None else _do_nothing,
         )
         self._record = self._recorder.record
-        self._finalizer = weakref.finalize(self, _close_quietly, self._recorder)
+        self._finalizer = weakref.finalize(self, _close_quietly, self._recorder, self._housekeeper)
         if self._housekeeper is not None and spawning.needs_sealing(self._layout):
-            self._request_sealing()
+            self._housekeeper.request()
 
     def __repr__(self) -> str:
         return f"AuditLogger({str(self.path)!r}, store_id={self.store_id!r}, key_id={self._keys.key_id!r})"
@@ -226,14 +235,14 @@ class AuditLogger:
                 if workflow is None:
                     workflow = self._workflow
             if not (
-                (actor is None or actor.__class__ is str)
-                and (lead_id is None or lead_id.__class__ is str)
-                and (workflow is None or workflow.__class__ is str)
-                and (outcome is None or outcome.__class__ is str)
-                and (operation is None or operation.__class__ is str)
-                and (error_type is None or error_type.__class__ is str)
-                and (message is None or message.__class__ is str)
-                and (traceback is None or traceback.__class__ is str)
+                (actor is None or _class_of(actor) is str)
+                and (lead_id is None or _class_of(lead_id) is str)
+                and (workflow is None or _class_of(workflow) is str)
+                and (outcome is None or _class_of(outcome) is str)
+                and (operation is None or _class_of(operation) is str)
+                and (error_type is None or _class_of(error_type) is str)
+                and (message is None or _class_of(message) is str)
+                and (traceback is None or _class_of(traceback) is str)
             ):
                 raise TypeError
             # The keys in the order of auditkit.event.BODY; a call that makes them would cost too much here.
@@ -274,7 +283,7 @@ class AuditLogger:
 
     def _check_type(self, kind: object) -> str:
         if not isinstance(kind, str) or not kind:
-            raise UsageError(f"expected an event type like 'lead.ingested', found {kind!r:.200}")
+            raise UsageError(f"expected an event type like 'lead.ingested', found {_show(kind)}")
         if len(kind) > MAX_TYPE:
             raise UsageError(f"expected an event type of at most {MAX_TYPE} characters, found {len(kind)}")
         if kind.startswith(INTERNAL_PREFIX):
@@ -414,12 +423,12 @@ class AuditLogger:
             >>> audit.close(); folder.cleanup()
         """
         if isinstance(type, BaseException):
-            described = _describe_exception(type)
+            described = describe_exception(type)
             type = described[0]  # noqa: A001
             message = described[1] if message is None else message
             traceback = described[2] if traceback is None else traceback
-        elif type.__class__ is not str or not type:
-            raise UsageError(f"expected the error's class as text or the exception itself, found {type!r}")
+        elif not issubclass(_class_of(type), str) or not type:
+            raise UsageError(f"expected the error's class as text or the exception itself, found {_show(type)}")
         return self.log_event(
             "error",
             details,
@@ -576,37 +585,41 @@ class AuditLogger:
 
     def close(self) -> None:
         """Sign the end of this process's chain and let go of the journal; a second call does nothing."""
-        if self._housekeeper is not None:
-            self._housekeeper.stop()
         self._finalizer()
-
-    def _start_sealer(self) -> Any:
-        return spawning.start_sealer(self._layout, self._keys, live=False, wait=False)
-
-    def _request_sealing(self) -> None:
-        if self._housekeeper is not None:
-            self._housekeeper.ensure_running()
-            self._housekeeper.request()
 
 
 class Tracker:
-    """Measures one operation: ``with tracker:``, ``@tracker``, sync or async; see `AuditLogger.track`."""
+    """Measures one operation: ``with tracker:``, ``@tracker``, sync or async; see `AuditLogger.track`.
+
+    One tracker may be entered many times over, also by several threads and tasks at once.
+    """
 
     def __init__(self, audit: AuditLogger, operation: str, details: Any, lead_id: str | None) -> None:
         self._audit = audit
         self._operation = operation
         self._details = details
         self._lead_id = lead_id
-        self._starts: list[float] = []
+        self._latest = 0.0
 
     def __enter__(self) -> Tracker:
-        self._starts.append(perf_counter())
+        self._latest = start = perf_counter()
+        _starts.set((*_starts.get(), (self, start)))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._finish(self._starts.pop(), error)
+        self._finish(self._take_start(), error)
+
+    def _take_start(self) -> float:
+        """Take back when this thread or task entered last."""
+        starts = _starts.get()
+        for place in reversed(range(len(starts))):
+            if starts[place][0] is self:
+                _starts.set(starts[:place] + starts[place + 1 :])
+                return starts[place][1]
+        # Left in another context than entered, as the finalisation of an asynchronous generator does.
+        return self._latest
 
     async def __aenter__(self) -> Tracker:
         return self.__enter__()
@@ -617,7 +630,15 @@ class Tracker:
         self.__exit__(kind, error, trace)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Decorate a function, a coroutine function, or a generator function."""
+        """Decorate a function, a coroutine function, or a generator function, sync or async.
+
+        A generator is measured from its first step to its end, the time between the steps included; a consumer that
+        stops early is no failure.
+        """
+        if inspect.isgeneratorfunction(function):
+            return cast("Callable[P, R]", self._decorate_generator(function))
+        if inspect.isasyncgenfunction(function):
+            return cast("Callable[P, R]", self._decorate_async_generator(function))
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
@@ -634,12 +655,46 @@ class Tracker:
 
         return measured
 
+    def _decorate_generator(self, function: Callable[..., Generator[Any, Any, Any]]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def measured_generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+            with self._measure():
+                return (yield from function(*args, **kwargs))
+
+        return measured_generator
+
+    def _decorate_async_generator(self, function: Callable[..., AsyncGenerator[Any, Any]]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        async def measured_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+            generator = function(*args, **kwargs)
+            with self._measure():
+                try:
+                    item = await anext(generator)
+                    while True:
+                        try:
+                            sent = yield item
+                        except GeneratorExit:
+                            raise
+                        except BaseException as error:  # noqa: BLE001 - what is thrown in is the inner generator's
+                            item = await generator.athrow(error)
+                        else:
+                            item = await generator.asend(sent)
+                except StopAsyncIteration:
+                    return
+                finally:
+                    await generator.aclose()
+
+        return measured_generator
+
     @contextmanager
     def _measure(self) -> Iterator[None]:
         # One start for each call: a decorated function runs in many threads and tasks at once.
         start = perf_counter()
         try:
             yield
+        except GeneratorExit:
+            self._finish(start, None)
+            raise
         except BaseException as error:
             self._finish(start, error)
             raise
@@ -647,20 +702,29 @@ class Tracker:
 
     def _finish(self, start: float, error: BaseException | None) -> None:
         seconds = perf_counter() - start
-        described = (None, None, None) if error is None else _describe_exception(error)
-        self._audit.log_event(
-            "operation",
-            self._details,
-            lead_id=self._lead_id,
-            operation=self._operation,
-            duration=seconds,
-            outcome=SUCCESS if error is None else FAILURE,
-            error_type=described[0],
-            message=described[1],
-            traceback=described[2],
-        )
         self._audit._measurements.add(self._operation, seconds)
+        described = (None, None, None) if error is None else describe_exception(error)
+        try:
+            self._audit.log_event(
+                "operation",
+                self._details,
+                lead_id=self._lead_id,
+                operation=self._operation,
+                duration=seconds,
+                outcome=SUCCESS if error is None else FAILURE,
+                error_type=described[0],
+                message=described[1],
+                traceback=described[2],
+            )
+        except (AuditError, OSError) as problem:
+            if error is None:
+                raise
+            # The application waits for its own exception, not for ours.
+            error.add_note(f"auditkit could not record this failure: {problem}")
 
+
+_starts: ContextVar[tuple[tuple[Tracker, float], ...]] = ContextVar("auditkit.starts", default=())
+"""Which trackers this thread or task is inside of, and since when."""
 
 _loggers: dict[Path, AuditLogger] = {}
 _loggers_lock = threading.Lock()
@@ -683,8 +747,14 @@ def get_audit_logger(path: str | os.PathLike[str] | None = None) -> AuditLogger:
         return audit
 
 
-def _close_quietly(recorder: Recorder) -> None:
+def _do_nothing() -> None:
+    pass
+
+
+def _close_quietly(recorder: Recorder, housekeeper: spawning.Housekeeper | None) -> None:
     """Close at interpreter exit or when the logger is collected; there is nobody left to raise to."""
+    if housekeeper is not None:
+        housekeeper.stop()
     try:
         recorder.close()
     except (OSError, AuditError) as error:
@@ -703,7 +773,8 @@ def _renew_lock() -> None:
 os.register_at_fork(after_in_child=_renew_lock)
 
 
-def _describe_exception(error: BaseException) -> tuple[str, str, str]:
+def describe_exception(error: BaseException) -> tuple[str, str, str]:
+    """Give an exception's class, message and traceback as an event names them, whatever its own code does."""
     kind = type(error)
     name = (
         kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
@@ -721,20 +792,20 @@ def _describe_exception(error: BaseException) -> tuple[str, str, str]:
 
 def _check_operation(operation: object) -> str:
     if not isinstance(operation, str) or not operation:
-        raise UsageError(f"expected an operation's name, found {operation!r}")
+        raise UsageError(f"expected an operation's name, found {_show(operation)}")
     return operation
 
 
 def _text(value: object) -> str | None:
-    """Make text of an id given as a number, and text that UTF-8 can hold of any other."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return clean_text(str.__str__(value))
-    if isinstance(value, int | float):
-        return str(value)
-    encoded = encode_details(value)
-    return encoded[1:-1] if encoded.startswith('"') and encoded.count('"') == 2 else encoded
+    return None if value is None else make_text(value)
+
+
+def _show(value: object) -> str:
+    """Show what a wrong call gave, whose own code may fail."""
+    try:
+        return repr(value)[:200]
+    except Exception:  # noqa: BLE001
+        return f"a {type(value).__name__}"
 
 
 def _read_time(moment: datetime) -> int:
@@ -756,5 +827,5 @@ def _read_duration(seconds: float) -> int:
     except (TypeError, ValueError, OverflowError):
         us = -1
     if not 0 <= us <= MAX_INTEGER:
-        raise UsageError(f"expected a duration in seconds, 0 or more, found {seconds!r}")
+        raise UsageError(f"expected a duration in seconds, 0 or more, found {_show(seconds)}")
     return us

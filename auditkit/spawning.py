@@ -124,7 +124,7 @@ class Housekeeper:
         self._thread: threading.Thread | None = None
         self._pid = 0
 
-    def ensure_running(self) -> None:
+    def _ensure_running(self) -> None:
         """Start the thread if it isn't running in this process; a forked child has none."""
         if self._pid != os.getpid() and not self._stopped:
             self._pid = os.getpid()
@@ -139,6 +139,7 @@ class Housekeeper:
 
     def request(self) -> None:
         """Ask for a sealing soon; returns at once."""
+        self._ensure_running()
         self._wake.set()
 
     def stop(self) -> None:

@@ -29,9 +29,7 @@ def chromium() -> str:
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if path := shutil.which(name):
             return path
-    reason = (
-        "no chromium, chromium-browser or google-chrome on the PATH: install the package chromium to run this"
-    )
+    reason = "no chromium, chromium-browser or google-chrome on the PATH: install the package chromium to run this"
     if os.environ.get("AUDITKIT_REQUIRE_CHROMIUM") == "1":
         pytest.fail(f"AUDITKIT_REQUIRE_CHROMIUM=1, but {reason}")
     pytest.skip(reason)

@@ -81,9 +81,7 @@ def committed_files() -> list[Path]:
 
 def test_recording_loads_no_heavy_library(tmp_path: Path) -> None:
     """An application that only records pays for no library of the reading side."""
-    finished = subprocess.run(
-        [sys.executable, "-c", RECORD], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    finished = subprocess.run([sys.executable, "-c", RECORD], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     loaded = set(ast.literal_eval(finished.stdout))
     assert "auditkit" in loaded

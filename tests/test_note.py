@@ -41,9 +41,7 @@ Parsed = TypeVar("Parsed")
 # The example of golang.org/x/mod, sumdb/note (example_test.go): key, seed of its secret key, and note.
 GO_KEY = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
 GO_SEED = base64.b64decode("AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz")[1:]
-GO_TEXT = (
-    "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n"
-)
+GO_TEXT = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n"
 GO_NOTE = (
     GO_TEXT + "\n— PeterNeumann "
     "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
@@ -64,9 +62,7 @@ texts = st.lists(st.one_of(lines, st.just("")), min_size=1, max_size=5).map(
     lambda parts: "".join(part + "\n" for part in parts)
 )
 names = lines.filter(lambda name: "+" not in name and not any(char.isspace() for char in name))
-signatures = st.builds(
-    Signature, names, st.binary(min_size=4, max_size=4), st.binary(min_size=1, max_size=80)
-)
+signatures = st.builds(Signature, names, st.binary(min_size=4, max_size=4), st.binary(min_size=1, max_size=80))
 checkpoints = st.builds(
     Checkpoint,
     lines,
@@ -138,9 +134,7 @@ def test_same_name_and_same_id_are_not_enough() -> None:
     assert not verify_note(Note(CHECKPOINT, (posing,)), key)
     good = sign_text(CHECKPOINT, name, RFC_SEED)
     assert verify_note(Note(CHECKPOINT, (good, good, other)), key)
-    assert not verify_note(Note(CHECKPOINT, (good, posing)), key), (
-        "a bad signature of a known key spoils the note"
-    )
+    assert not verify_note(Note(CHECKPOINT, (good, posing)), key), "a bad signature of a known key spoils the note"
 
 
 @pytest.mark.parametrize("length", [1, 63, 65, 72])

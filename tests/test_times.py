@@ -259,9 +259,7 @@ def test_any_other_text_is_refused_politely(text: str) -> None:
 )
 def test_what_is_not_a_form_gets_the_list_of_forms(value: Any) -> None:
     """Nothing is guessed: every other value is refused with the forms that are accepted."""
-    with pytest.raises(
-        UsageError, match=r"^expected a moment, found .*Accepted: now, today, .* 24h, 7d, 1w "
-    ):
+    with pytest.raises(UsageError, match=r"^expected a moment, found .*Accepted: now, today, .* 24h, 7d, 1w "):
         parse_moment(value, now=NOW)
 
 
@@ -306,9 +304,7 @@ def test_the_ends_of_time() -> None:
 
 def test_a_range_is_never_backwards() -> None:
     """A range that ends before it begins is a mistake, and the message shows both ends."""
-    with pytest.raises(
-        UsageError, match=r"since 2026-11-24 00:00 UTC and until 2026-11-23 00:00 UTC: exchange them"
-    ):
+    with pytest.raises(UsageError, match=r"since 2026-11-24 00:00 UTC and until 2026-11-23 00:00 UTC: exchange them"):
         parse_range("today", "2026-11-22", now=NOW)
     with pytest.raises(UsageError, match="expected a datetime with a time zone"):
         TimeRange(since=NAIVE)
@@ -343,15 +339,11 @@ def test_days_are_resolved_in_their_zone(value: Any, zone: str, expected: date) 
 @pytest.mark.parametrize("value", ["24h", "now", "2026-11-23T10:00Z", "", 5])
 def test_what_is_not_a_day_is_refused(value: Any) -> None:
     """A moment isn't a day, and the message says what is."""
-    with pytest.raises(
-        UsageError, match=r"^expected a day, found .*Accepted: today, yesterday, 2026-11-23 or a date"
-    ):
+    with pytest.raises(UsageError, match=r"^expected a day, found .*Accepted: today, yesterday, 2026-11-23 or a date"):
         resolve_day(value, now=NOW)
 
 
-@pytest.mark.parametrize(
-    "name", ["", "Europe", "Mars/Olympus", "../../etc/passwd", "/etc/passwd", "a\x00b", None, 5]
-)
+@pytest.mark.parametrize("name", ["", "Europe", "Mars/Olympus", "../../etc/passwd", "/etc/passwd", "a\x00b", None, 5])
 def test_unknown_zones_are_refused(name: Any) -> None:
     """A zone's name that isn't one is a mistake of the caller, whatever it would do to a file system."""
     with pytest.raises(UsageError, match="expected a time zone such as UTC or Europe/Berlin"):

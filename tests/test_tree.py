@@ -105,8 +105,7 @@ def test_nodes_are_the_roots_of_their_subtrees(first: int, count: int) -> None:
     """Each node is what the recursive definition gives for its leaves."""
     leaves = make_leaves(count)
     expected = [
-        hash_naively(leaves[start - first : start - first + size])
-        for start, size in tree.split_range(first, count)
+        hash_naively(leaves[start - first : start - first + size]) for start, size in tree.split_range(first, count)
     ]
     assert tree.build_nodes(first, leaves) == expected
 
@@ -291,10 +290,7 @@ def test_consistency_probes_of_transparency_dev() -> None:
 def test_log_of_tessera() -> None:
     """Tessera's entries give its leaf hashes and, at each size, the root that its checkpoint states."""
     log = read_vectors("tessera_testdata_log.json")
-    files = {
-        name.removeprefix("testdata/log/tile/"): bytes.fromhex(text)
-        for name, text in log["files_hex"].items()
-    }
+    files = {name.removeprefix("testdata/log/tile/"): bytes.fromhex(text) for name, text in log["files_hex"].items()}
     bundle = files["entries/000.p/15"]
     leaves = []
     while bundle:

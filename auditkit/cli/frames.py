@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
     from auditkit.cli.terminal import Terminal
     from auditkit.trail import AuditTrail
+
+
+_PIECE_ROWS: Final = 500_000
+"""Rows in memory at a time, of the few columns that a summary needs: some 100 MB."""
 
 
 class _Adds(Protocol):
@@ -87,11 +91,27 @@ def gather_summary(
         **filters: Filters of `AuditTrail.events`.
     """
     names = list(dict.fromkeys(columns))
-    # The empty frame in front gives the summary its columns, also where nothing fits the filters.
+    # The first frame gives the summary its columns, also where nothing fits the filters.
+    if trail.count(**filters) <= _PIECE_ROWS:
+        return summarise(trail.events(columns=names, **filters))
     total = summarise(trail.events(columns=names, limit=0, **filters))
-    for frame in trail.stream(columns=names, ordered=False, **filters):
+    for frame in _join_pieces(trail.stream(columns=names, ordered=False, **filters)):
         total = total + summarise(frame)
     return total
+
+
+def _join_pieces(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Join frames up to a size: a stream gives at least one for each day, and a summary of each costs its while."""
+    import pandas as pd
+
+    waiting: list[pd.DataFrame] = []
+    for frame in frames:
+        waiting.append(frame)
+        if sum(map(len, waiting)) >= _PIECE_ROWS:
+            yield pd.concat(waiting, ignore_index=True)
+            waiting = []
+    if waiting:
+        yield pd.concat(waiting, ignore_index=True)
 
 
 def print_frame(

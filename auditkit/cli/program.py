@@ -47,9 +47,9 @@ COMMANDS: Final[dict[str, str]] = {
 EXTRAS: Final = {
     "click": "cli",
     "cryptography": "seal",
-    "duckdb": "analysis",
+    "duckdb": "seal",
     "jinja2": "report",
-    "numpy": "analysis",
+    "numpy": "seal",
     "pandas": "analysis",
     "plotly": "report",
     "pyarrow": "seal",
@@ -147,6 +147,10 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit code; `auditkit.cli.declarations.EXIT_CODES` lists them.
     """
+    for name in ("stdout", "stderr"):
+        # Python has None for a stream that was closed before it started, as >&- does.
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - as long as the process
     for stream in (sys.stdout, sys.stderr):
         # A terminal that can't show a character shows its escape instead of ending the program.
         if hasattr(stream, "reconfigure"):

@@ -227,11 +227,12 @@ def read_lines(stream: Stream, encoding: str) -> Iterator[Row]:
                 cut = False
                 yield _cut_row(number, line)
                 continue
+            if not line or line.isspace():
+                continue
             try:
                 yield number, decode_object(line), line
             except Unusable as problem:
-                if line.strip():
-                    yield number, problem, line
+                yield number, problem, line
         if len(rest) > MAX_ROW:
             # Its beginning is kept for the rejects, and the rest of the line is let go.
             rest, cut = rest[:SHOWN_RAW], True
@@ -370,10 +371,13 @@ class Document:
             return
         while True:
             raw = cursor.take_value(keep=True)
-            try:
-                yield None, decode_object(raw), raw
-            except Unusable as problem:
-                yield None, problem, raw
+            if len(raw) > MAX_ROW:
+                yield _cut_row(None, raw)
+            else:
+                try:
+                    yield None, decode_object(raw), raw
+                except Unusable as problem:
+                    yield None, problem, raw
             following = cursor.peek()
             if following == b",":
                 cursor.skip(b",")

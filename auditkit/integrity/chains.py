@@ -167,28 +167,35 @@ def check_macs(
     return valid
 
 
-def find_unproved(valid: Sequence[bool], seqs: Sequence[int], last_proved: bool) -> list[int]:
+def find_unproved(valid: Sequence[bool], follows: Sequence[bool], last_proved: bool) -> list[int]:
     """List the places of the rows that nothing vouches for.
+
+    The ledger's link vouches for a last row only where its own MAC can't be judged, because the row before it is
+    changed or gone. A sealer copies the link from the journal it finds: where the row before is sound, a MAC that fails
+    says that the row was changed before it was sealed.
 
     Args:
         valid: Whether each row's own MAC holds.
-        seqs: The rows' sequence numbers.
-        last_proved: Whether something else vouches for the last row's leaf: the ledger's link.
+        follows: Whether each row's predecessor in the chain is known: the row before it, or for the first the leaf that
+            the ledger says it chains to.
+        last_proved: Whether the last row's leaf is the ledger's link.
 
     Example:
-        The event with seq 2 was changed: its own MAC fails, and so does the next one, but seq 3 is proved by seq 4.
+        The second of five was changed: its own MAC fails, and so does the next one, but the third is proved by the
+        fourth.
 
-        >>> find_unproved([True, True, False, False, True], [0, 1, 2, 3, 4], last_proved=False)
-        [2]
+        >>> find_unproved([True, False, False, True, True], [True] * 5, last_proved=False)
+        [1]
     """
     unproved = []
     end = len(valid) - 1
     for place, holds in enumerate(valid):
         if holds:
             continue
-        # A MAC that holds was made over the row stored before it, whatever its number: behind a gap event it isn't + 1.
-        follower = place < end and valid[place + 1] and seqs[place + 1] > seqs[place]
-        if not follower and not (place == end and last_proved):
+        # A MAC that holds was made over the row stored before it.
+        follower = place < end and valid[place + 1]
+        blind = not follows[place] or (place > 0 and not valid[place - 1])
+        if not follower and not (place == end and last_proved and blind):
             unproved.append(place)
     return unproved
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
@@ -19,6 +19,9 @@ from auditkit.store import segments
 from auditkit.store.description import StoreDescription
 from auditkit.store.layout import Layout
 from auditkit.store.ledger import LedgerState
+
+if TYPE_CHECKING:
+    import duckdb
 
 _WITNESSES: Final = 8
 
@@ -55,6 +58,20 @@ class Inspection:
     time_max: int | None = None
     done: int = 0
     total: int = 0
+    _connection: duckdb.DuckDBPyConnection | None = None
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The one DuckDB that prints rows: opening one takes longer than checking a small segment."""
+        if self._connection is None:
+            self._connection = segments.connect()
+        return self._connection
+
+    def close(self) -> None:
+        """Let go of what a verification holds."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def overlaps(self, time_min: int, time_max: int) -> bool:
         """Tell whether content between two times, both included, is to be checked."""

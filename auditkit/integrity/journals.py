@@ -90,7 +90,11 @@ def check_journals(check: Inspection, state: LedgerState, contents: dict[str, Jo
         check.see(min(r.time_us for r in stored), max(r.time_us for r in stored))
         if check.deep:
             file = _name_files(content, writer)
-            check_chain(check, file, writer, stored, head.next, stored[-1].seq, head.link, None, rows.gaps)
+            first, prev = head.next, head.link
+            if not check.ledger_whole and stored[0].seq > first:
+                # The events before it may be those that the damaged part of the ledger listed.
+                first, prev = stored[0].seq, None
+            check_chain(check, file, writer, stored, first, stored[-1].seq, prev, None, rows.gaps)
 
 
 def _parse_journal(check: Inspection, writer: str, content: JournalContent, head: Head) -> tuple[list[Row], StoredRows]:
@@ -99,7 +103,7 @@ def _parse_journal(check: Inspection, writer: str, content: JournalContent, head
     if not content.lines:
         return [], rows
     lines = [line for _, line in content.lines]
-    table, good, reasons = segments.parse_lines(lines, check.description.store)
+    table, good, reasons = segments.parse_lines(lines, check.description.store, check.connection)
     explained = iter(reasons)
     numbers: Counter[str] = Counter()
     for (name, _), holds in zip(content.lines, good, strict=True):

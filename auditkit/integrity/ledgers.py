@@ -13,6 +13,24 @@ from auditkit.store.ledger import Commit, LedgerState
 from auditkit.store.segments import Head
 
 
+def find_store(check: Inspection) -> str:
+    """Find out which store this is: the one whose commits the key proves, if ``store.json`` says another."""
+    said = check.description.store
+    for number in ledger.list_commits(check.layout):
+        try:
+            commit = ledger.read_commit(check.layout, number)
+        except (StoreDamaged, OSError):
+            continue
+        key = check.table.get(commit.key_n) if check.table is not None else None
+        if commit.store is None or commit.store == said or key is None:
+            return said
+        if not ledger.verify_mac(commit, commit.store, key):
+            continue
+        check.report("tampered", "finding", "store.json", f"the store id {commit.store}", said)
+        return commit.store
+    return said
+
+
 def check_ledger(check: Inspection) -> LedgerState:
     """Check every commit, and go on behind a damaged one as well as can be."""
     state = LedgerState(check.description.store)

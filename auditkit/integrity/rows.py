@@ -61,7 +61,7 @@ def check_chain(
     gaps: dict[tuple[str, int], int],
 ) -> None:
     """Check consecutive events of one writer: all there, each the one that was signed."""
-    unproved = _find_unproved(check, writer, stored, first, prev, link)
+    unproved = _find_unproved(check, writer, stored, first, prev, link, gaps)
     forged = {stored[place].seq for place in unproved}
     believed = {seq: dropped for (name, seq), dropped in gaps.items() if name == writer and seq not in forged}
     _report_holes(check, file, writer, stored, first, last, believed)
@@ -81,7 +81,13 @@ def check_chain(
 
 
 def _find_unproved(
-    check: Inspection, writer: str, stored: list[Row], first: int, prev: bytes | None, link: bytes | None
+    check: Inspection,
+    writer: str,
+    stored: list[Row],
+    first: int,
+    prev: bytes | None,
+    link: bytes | None,
+    gaps: dict[tuple[str, int], int],
 ) -> list[int]:
     """List the places of the rows that nothing vouches for; count those that can't be judged."""
     if not stored:
@@ -104,7 +110,9 @@ def _find_unproved(
         check.signers.add(writer)
     if all(valid):
         return []
-    return find_unproved(valid, [row.seq for row in stored], last_proved=leaves[-1] == link)
+    follows = [before is not None]
+    follows += [row.seq == last.seq + gaps.get((writer, last.seq), 1) for last, row in pairwise(stored)]
+    return find_unproved(valid, follows, last_proved=leaves[-1] == link)
 
 
 def _report_holes(

@@ -142,10 +142,9 @@ def _prove_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, p
     runs = iter(entry.runs)
     run, prev, wanted = None, b"", 0
     leaves = bytearray()
-    connection = segments.connect()
     try:
         for table in segments.read_tables(path):
-            lines = segments.rebuild_lines(table, check.description.store, connection)
+            lines = segments.rebuild_lines(table, check.description.store, check.connection)
             details = table.column("details")
             columns = (table.column(name).to_pylist() for name in ("writer", "seq", "epoch", "mac", "type"))
             for index, (line, writer, seq, epoch, mac, kind) in enumerate(zip(lines, *columns, strict=True)):
@@ -173,23 +172,18 @@ def _prove_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, p
                 wanted = seq + (read_dropped(details[index].as_py()) if kind == GAP else 1)
     except StoreDamaged:
         return False
-    finally:
-        connection.close()
     if run is None or prev != run.link or wanted != run.next or next(runs, None) is not None:
         return False
+    check.signers.update(run.writer for run in entry.runs)
     return tuple(tree.build_nodes(entry.leaves[0].first, bytes(leaves))) == entry.leaves[0].nodes
 
 
 def _read_rows(check: Inspection, path: Path, limit: int) -> StoredRows:
     rows = StoredRows()
-    connection = segments.connect()
-    try:
-        for table in segments.read_tables(path):
-            if len(rows.leaves) + table.num_rows > limit:
-                raise StoreDamaged(f"expected at most {limit} rows in {path}, found more")
-            rows.add(table, segments.rebuild_lines(table, check.description.store, connection))
-    finally:
-        connection.close()
+    for table in segments.read_tables(path):
+        if len(rows.leaves) + table.num_rows > limit:
+            raise StoreDamaged(f"expected at most {limit} rows in {path}, found more")
+        rows.add(table, segments.rebuild_lines(table, check.description.store, check.connection))
     return rows
 
 

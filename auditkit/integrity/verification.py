@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 
 from auditkit.integrity.chains import KeyTable, WriterKeys
@@ -17,7 +18,7 @@ from auditkit.integrity.ends import check_ends, check_numbers, tell_quarantine
 from auditkit.integrity.findings import Finding, PartitionResult, Verification, to_moment
 from auditkit.integrity.inspection import Inspection
 from auditkit.integrity.journals import check_journals, read_journals
-from auditkit.integrity.ledgers import check_ledger
+from auditkit.integrity.ledgers import check_ledger, find_store
 from auditkit.integrity.sealed import check_segments, check_unlisted
 from auditkit.keys import Keys
 from auditkit.store.description import StoreDescription
@@ -53,6 +54,14 @@ def verify_store(
     """
     start = time.perf_counter()
     check = Inspection(layout, description, keys, deep, since_us, until_us, progress or (lambda _done, _total: None))
+    try:
+        return _verify(check, key_problem, start)
+    finally:
+        check.close()
+
+
+def _verify(check: Inspection, key_problem: str | None, start: float) -> Verification:
+    description, keys = check.description, check.keys
     if keys is None:
         check.report(
             "unverifiable",
@@ -66,6 +75,9 @@ def verify_store(
         # Counted before anything is read: what is drawn meanwhile belongs to somebody who is only just starting.
         check.drawn = keys.count_drawn(description.store)
         check.table = KeyTable(keys, check.drawn)
+        description = replace(description, store=find_store(check))
+        check.description = description
+        check.drawn = keys.count_drawn(description.store)
         check.writer_keys = WriterKeys(description.store, check.table)
     contents = read_journals(check)
     state = check_ledger(check)
@@ -79,7 +91,7 @@ def verify_store(
     tell_quarantine(check)
     return Verification(
         description.store,
-        deep,
+        check.deep,
         tuple(check.findings),
         tuple(check.notes),
         check.checked_events,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from auditkit.analysis import activity, failures, latency
-from auditkit.errors import KeyProblem, UsageError
+from auditkit.errors import KeyProblem, StoreDamaged, UsageError
 from auditkit.times import parse_range, resolve_day
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ class Day:
         trend: Durations by operation and hour.
         failed: Failures by error type, operation and workflow.
         recent: The newest events, newest first.
+        damage: Why the events can't be read; everything else is empty then.
     """
 
     span: Span
@@ -148,6 +149,7 @@ class Day:
     trend: LatencySummary
     failed: FailureSummary
     recent: pd.DataFrame
+    damage: str = ""
 
 
 def choose_day(trail: Trail, day: str | date | None, tz: str, now: datetime) -> date:
@@ -206,10 +208,18 @@ def read_day(trail: Trail, span: Span) -> Day:
         span: The day.
 
     Returns:
-        Their summaries.
+        Their summaries. Where a segment is gone or damaged they are empty and say so: figures that leave out what
+        can't be read would look like the whole day.
     """
+    try:
+        return _summarise(trail, span, span.until, find_span_before(span))
+    except StoreDamaged as damage:
+        return replace(_summarise(trail, span, span.since, (span.since, span.since)), damage=str(damage))
+
+
+def _summarise(trail: Trail, span: Span, until: datetime, before: tuple[datetime, datetime]) -> Day:
     empty = trail.events(since=span.since, until=span.since, columns=_RECENT_COLUMNS)
-    frames = _chain(empty, trail.stream(since=span.since, until=span.until, columns=_ACTIVITY_COLUMNS, ordered=False))
+    frames = _chain(empty, trail.stream(since=span.since, until=until, columns=_ACTIVITY_COLUMNS, ordered=False))
     tz = span.tz
     summaries: list[Any] = []
     for frame in frames:
@@ -227,14 +237,14 @@ def read_day(trail: Trail, span: Span) -> Day:
     overall, durations, timeline, types, workflows, kinds, by_operation, trend = summaries
     failed = failures.summarise(trail.events(since=span.since, until=span.since, columns=_FAILURE_COLUMNS), tz=tz)
     for frame in trail.stream(
-        outcome="failure", since=span.since, until=span.until, columns=_FAILURE_COLUMNS, ordered=False
+        outcome="failure", since=span.since, until=until, columns=_FAILURE_COLUMNS, ordered=False
     ):
         failed += failures.summarise(frame, tz=tz)
-    recent = trail.events(since=span.since, until=span.until, columns=_RECENT_COLUMNS, limit=RECENT_ROWS, newest=True)
+    recent = trail.events(since=span.since, until=until, columns=_RECENT_COLUMNS, limit=RECENT_ROWS, newest=True)
     return Day(
         span=span,
         totals=_total(overall, durations),
-        before=_read_totals(trail, find_span_before(span)),
+        before=_read_totals(trail, before),
         timeline=timeline,
         types=types,
         workflows=workflows,

@@ -6,6 +6,7 @@ import json
 import platform
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -92,10 +93,16 @@ def compose_page(
         title=title,
         kicker="Daily audit report",
         subtitle=" · ".join(
-            [f"{begin:%H:%M} to {last}", _name_zone(begin, span.tz), _count(day.totals.events, "event")]
+            [
+                f"{begin:%H:%M} to {last}",
+                _name_zone(begin, span.tz),
+                "its events can't be read" if day.damage else _count(day.totals.events, "event"),
+            ]
         ),
-        verdict=_judge(verification, problem, span, store=store, store_id=store_id, made=made),
-        figures=_list_figures(day.totals, day.before),
+        verdict=_tell_damage(
+            _judge(verification, problem, span, store=store, store_id=store_id, made=made), day.damage
+        ),
+        figures=() if day.damage else _list_figures(day.totals, day.before),
         compared=_say_comparison(span) if day.totals.events or day.before.events else "",
         sections=tuple(section for section in _list_sections(day, verification) if section is not None),
         method=_list_methods(span),
@@ -168,6 +175,15 @@ def _judge(
     )
 
 
+def _tell_damage(verdict: Verdict, damage: str) -> Verdict:
+    """Say on top why a page has no events."""
+    if not damage:
+        return verdict
+    return replace(
+        verdict, sentence=f"{verdict.sentence} No events are shown, since some can't be read: {clean_text(damage, 600)}"
+    )
+
+
 def _say_verdict(verification: Verification) -> tuple[Tone, str, str, str]:
     checked = f"Checked: {_say_checked(verification)}."
     accusing = sum(finding.severity == "finding" for finding in verification.findings)
@@ -176,7 +192,7 @@ def _say_verdict(verification: Verification) -> tuple[Tone, str, str, str]:
             "bad",
             "✕",
             f"{_count(accusing, 'finding')}: the record isn't as it was written",
-            f"What is listed here doesn't match what was signed; the figures below include it. {checked}",
+            f"What is listed here doesn't match what was signed; figures made of it are no better. {checked}",
         )
     if not verification.ok:
         return (

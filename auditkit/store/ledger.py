@@ -27,7 +27,7 @@ from auditkit.errors import StoreDamaged
 from auditkit.event import FORMAT, MAX_INTEGER, MAX_TIME_US, MIN_TIME_US, hash_line, join_line, split_line
 from auditkit.keys import Keys, derive_commit_key
 from auditkit.store import durable
-from auditkit.store.layout import Layout, read_commit_name, read_segment_name, read_writer_day
+from auditkit.store.layout import Layout, is_store_name, read_commit_name, read_segment_name, read_writer_day
 from auditkit.store.segments import Head, Run
 
 COMMIT_KEYS: Final = (
@@ -117,6 +117,7 @@ class Commit:
         line: The JSON line as published.
         mac: Its MAC.
         checkpoint: The signed note as published.
+        store: Id of the store it says it is of, None before it is printed.
     """
 
     number: int
@@ -132,6 +133,7 @@ class Commit:
     line: bytes = b""
     mac: bytes = b""
     checkpoint: str = ""
+    store: str | None = None
 
     @property
     def leaf(self) -> bytes:
@@ -197,6 +199,8 @@ def check_commit(state: LedgerState, commit: Commit) -> list[str]:
     Keys are not needed: its MAC and its note's signature are checked by whoever has them.
     """
     faults = []
+    if commit.store not in (None, state.store):
+        faults.append(f"expected a commit of store {state.store}, found one of store {commit.store}")
     if commit.number != state.number + 1:
         faults.append(f"expected commit {state.number + 1}, found commit {commit.number}")
     if commit.first_leaf != state.size:
@@ -284,7 +288,7 @@ def make_commit(state: LedgerState, commit: Commit, keys: Keys, key: bytes) -> C
     }
     body = orjson.dumps(fields)
     mac = hmac.digest(derive_commit_key(key, state.store), body, "sha256")
-    made = replace(commit, line=join_line(body, mac), mac=mac)
+    made = replace(commit, line=join_line(body, mac), mac=mac, store=state.store)
     after = apply_commit(state, made)
     text = note.format_checkpoint(note.Checkpoint(state.origin, after.size, after.root))
     return replace(made, checkpoint=note.sign_note(text, state.origin, keys.signing_seed))
@@ -356,6 +360,7 @@ def parse_commit(data: bytes, source: str = "commit") -> Commit:
             line=line,
             mac=mac,
             checkpoint=checkpoint,
+            store=_store_name(fields["store"]),
         )
     except StoreDamaged as error:
         raise StoreDamaged(f"{source}: {error}") from error
@@ -384,6 +389,12 @@ def _hash(value: object) -> bytes:
     if not isinstance(value, str) or not _DIGITS.fullmatch(value):
         raise StoreDamaged(f"expected 64 lower-case hexadecimal digits, found {str(value)[:80]!r}")
     return bytes.fromhex(value)
+
+
+def _store_name(value: object) -> str:
+    if not isinstance(value, str) or not is_store_name(value):
+        raise StoreDamaged(f"expected the id of a store, found {str(value)[:80]!r}")
+    return value
 
 
 def _segment_path(value: object) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -184,19 +186,37 @@ def test_a_reader_that_stops_is_no_error(arguments: list[str], store: Store) -> 
     assert b"Traceback" not in finished.stderr
 
 
-def test_ctrl_c_ends_quietly_with_130(tmp_path: Path) -> None:
-    """An import that waits for its input is interrupted: no traceback, no store left behind."""
-    pipe = tmp_path / "slow.jsonl"
-    os.mkfifo(pipe)
-    arguments = ["import", str(pipe), "--set", "time=t", "--set", "type=k", "--store", str(tmp_path / "audit")]
-    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    # Opening a named pipe for writing waits until the other side has opened it for reading.
-    with pipe.open("wb"):
+def test_closed_streams_are_no_error(store: Store) -> None:
+    """A program started with ``>&-`` does its work and says nothing."""
+    for closed in (">&-", "2>&-"):
+        line = f'exec "$@" {closed}'
+        finished = subprocess.run(
+            ["sh", "-c", line, "sh", *COMMAND, "stats", *store.options], capture_output=True, check=False
+        )
+        assert finished.returncode == Exit.SOUND, finished.stderr
+        assert b"Traceback" not in finished.stderr
+
+
+def is_waiting(pid: int) -> bool:
+    """Whether a process waits for a file's lock, as Linux tells it."""
+    waiting = (line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" in line)
+    return any(str(pid) in fields for fields in waiting)
+
+
+def test_ctrl_c_ends_quietly_with_130(store: Store) -> None:
+    """A sealing that waits for another one is interrupted: no traceback, and nothing is lost."""
+    with (store.path / "seal.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = subprocess.Popen([*COMMAND, "seal", *store.options], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        while not is_waiting(process.pid):
+            assert process.poll() is None
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate()
     assert process.returncode == Exit.INTERRUPTED
     assert out == b""
     assert b"Traceback" not in err
+    assert run_cli("seal", *store.options).code == Exit.SOUND
 
 
 @pytest.mark.parametrize("module", ["click", "rich", "duckdb", "pyarrow", "pandas"])

@@ -137,6 +137,17 @@ def test_the_same_seed_gives_the_same_week() -> None:
     assert compose_week(5, NOW, 1000) != compose_week(6, NOW, 1000)
 
 
+def test_the_same_seed_records_the_same_events(tmp_path: Path) -> None:
+    """Two demos of one moment differ in the ids of their events only, tracebacks included."""
+    frames = [record_demo(tmp_path / name, events=300, seed=4, now=NOW).trail.events() for name in ("a", "b")]
+    same = [
+        frame.drop(columns=["id", "writer", "seq"]).sort_values(["time", "type", "lead_id"], ignore_index=True)
+        for frame in frames
+    ]
+    pd.testing.assert_frame_equal(*same)
+    assert set(frames[0]["id"]).isdisjoint(frames[1]["id"])
+
+
 @pytest.mark.parametrize("hour", range(0, 24, 5))
 @pytest.mark.parametrize("weekday", range(7))
 def test_every_week_works_out(hour: int, weekday: int) -> None:

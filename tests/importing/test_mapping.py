@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -189,6 +190,19 @@ def test_a_mapping_is_the_same_from_toml_pairs_and_python(tmp_path: Path) -> Non
     )
     assert load_mapping(file) == Mapping.from_pairs(pairs, name="shop") == expected
     assert Mapping.from_dict(expected.to_dict()) == expected
+
+
+def test_the_mapping_of_the_documentation_can_be_loaded(tmp_path: Path) -> None:
+    """Whoever copies the example has a mapping that works, and the page's table names every argument."""
+    page = (Path(__file__).parents[2] / "docs" / "importing.md").read_text()
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "example.toml").write_text(example)
+    row = {"created_at": "23.11.2026 10:00:00", "kind": "placed", "took": 5, "status": 404}
+    kind, _, fields = Extractor(load_mapping(tmp_path / "example.toml")).extract(row)
+    assert (kind, fields["actor"], fields["outcome"]) == ("order.placed", "unknown", "not found")
+    assert fields["time"] == datetime(2026, 11, 23, 9, tzinfo=UTC)
+    assert [each.name for each in dataclasses.fields(Mapping) if f"`{each.name}`" not in page] == []
+    assert [name for name in mapping_names() if f"| `{name}` |" not in page] == []
 
 
 def test_pairs_change_a_mapping() -> None:

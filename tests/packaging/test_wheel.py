@@ -78,17 +78,13 @@ class Environment:
 
     @property
     def site_packages(self) -> Path:
-        return (
-            self.folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-        )
+        return self.folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
 
     def run(self, *arguments: str, cwd: Path) -> str:
         """Run the environment's interpreter or one of its scripts, and return what it printed."""
         program, *rest = arguments
         # No import path of the test run may leak in: what isn't installed must be missing.
-        clean = {
-            name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}
-        }
+        clean = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
         finished = subprocess.run(
             [self.folder / "bin" / program, *rest],
             cwd=cwd,
@@ -177,16 +173,11 @@ def read_wheel(path: Path) -> dict[str, bytes]:
 
 def test_wheel_carries_the_templates(distributions: Distributions) -> None:
     """Every template of reports/templates is in the wheel, inside the package, byte for byte."""
-    shipped = {
-        name: content
-        for name, content in read_wheel(distributions.wheel).items()
-        if name.startswith(TEMPLATES)
-    }
+    shipped = {name: content for name, content in read_wheel(distributions.wheel).items() if name.startswith(TEMPLATES)}
     sources = {path for path in (ROOT / "reports" / "templates").rglob("*") if path.is_file()}
     assert any(name.endswith(".html.j2") for name in shipped)
     assert shipped == {
-        TEMPLATES + path.relative_to(ROOT / "reports" / "templates").as_posix(): path.read_bytes()
-        for path in sources
+        TEMPLATES + path.relative_to(ROOT / "reports" / "templates").as_posix(): path.read_bytes() for path in sources
     }
 
 

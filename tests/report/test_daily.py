@@ -197,6 +197,23 @@ def test_a_store_is_opened_by_its_path_and_its_key(tmp_path: Path) -> None:
     assert "<b>Ada" not in text
 
 
+def test_a_damaged_day_is_reported_without_its_events(tmp_path: Path) -> None:
+    """Figures that leave out what can't be read would look like the whole day, so there are none, and the reason."""
+    with auditkit.AuditLogger(tmp_path / "audit", secret_key=SECRET) as log:
+        log.log_lead_ingested("L-1", "web_form", {"name": "Ada"}, "inbound")
+        log.rotate()
+    segment = next((tmp_path / "audit" / "events").rglob("*.parquet"))
+    segment.write_bytes(segment.read_bytes()[:-100])
+    made = report.daily("today", store=tmp_path / "audit", output=tmp_path / "r.html", secret_key=SECRET)
+    assert made.events == 0
+    assert made.verification is not None
+    assert made.verification.verdict == "findings"
+    text = made.path.read_text(encoding="utf-8")
+    assert "its events can&#39;t be read" in text
+    assert segment.name in text
+    assert 'aria-label="Key figures"' not in text
+
+
 def test_a_missing_store_and_a_double_one_are_refused(tmp_path: Path) -> None:
     """No page is made about nothing."""
     with pytest.raises(StoreMissing):

@@ -111,24 +111,29 @@ def run(
         if not stat.S_ISREG(file.stat().st_mode):
             continue
         file.open("rb").close()
+    from auditkit import spawning
     from auditkit.logger import AuditLogger
 
-    with AuditLogger(settings.store, key_file=settings.key_file, on_failure="raise") as logger:
-        with _show_progress(settings.terminal) as progress:
-            results = import_files(
-                list(files),
-                logger,
-                chosen,
-                rejects=rejects,
-                again=again,
-                skip_known=skip_known,
-                progress=progress,
-                limit=limit,
-                skip=skip,
-                reading=reading,
-            )
+    with (
+        AuditLogger(settings.store, key_file=settings.key_file, on_failure="raise") as logger,
+        _show_progress(settings.terminal) as progress,
+    ):
+        results = import_files(
+            list(files),
+            logger,
+            chosen,
+            rejects=rejects,
+            again=again,
+            skip_known=skip_known,
+            progress=progress,
+            limit=limit,
+            skip=skip,
+            reading=reading,
+        )
+    if spawning.can_seal():
+        # After the logger is closed, so that the ends of its chains are sealed too.
         with settings.terminal.show_status("sealing"):
-            logger.rotate()
+            settings.open_trail().seal()
     if settings.format == "json":
         _write_json(results)
     elif settings.format == "csv":

@@ -28,7 +28,7 @@ class Statistics:
         total: One row: events, failures, different leads and actors, first and last.
         types: A row for each event type.
         workflows: A row for each workflow.
-        days: A row for each day, days without events between the others too.
+        days: A row for each day that has events.
     """
 
     total: pd.DataFrame
@@ -122,7 +122,7 @@ def gather_statistics(trail: AuditTrail, zone: tzinfo = UTC, **filters: Any) -> 
         )
 
     total, types, workflows, days = gather_summary(trail, count, _COLUMNS, **filters).parts
-    return Statistics(total.to_frame(), types.to_frame(), workflows.to_frame(), days.to_frame(fill=True))
+    return Statistics(total.to_frame(), types.to_frame(), workflows.to_frame(), days.to_frame())
 
 
 def print_statistics(
@@ -194,7 +194,7 @@ def _print_days(terminal: Terminal, days: pd.DataFrame) -> None:
     columns = [Column("day"), Column("events", right=True), Column("failed", right=True), Column("")]
     terminal.print_table(columns, rows)
     if len(days) > len(shown):
-        terminal.note(f"the newest {len(shown)} of {len(days):,} days")
+        terminal.note(f"the newest {len(shown)} of {len(days):,} days with events")
 
 
 def draw_bar(share: float, width: int) -> str:

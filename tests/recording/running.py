@@ -1,0 +1,69 @@
+"""Running the programs of `tests.recording.programs` as processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import auditkit
+from auditkit.trail import AuditTrail
+
+SECRET = "a secret that only these tests know"
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = Path(__file__).with_name("programs.py")
+
+
+def start(program: str, *arguments: object, stdout: int = subprocess.PIPE, **environment: str) -> subprocess.Popen[str]:
+    """Start a program; what it prints is read by the caller."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    return subprocess.Popen(
+        [sys.executable, str(PROGRAMS), program, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], *, code: int | None = 0) -> tuple[list[str], str]:
+    """Wait for a program; gives the lines it printed and what stands on its stderr."""
+    out, err = process.communicate(timeout=120)
+    assert code is None or process.returncode == code, f"exit code {process.returncode}\n{out[-2000:]}\n{err[-4000:]}"
+    return out.splitlines(), err
+
+
+def run(program: str, *arguments: object, code: int | None = 0, **environment: str) -> tuple[list[str], str]:
+    """Run a program to its end."""
+    return finish(start(program, *arguments, **environment), code=code)
+
+
+def open_trail(store: Path) -> AuditTrail:
+    """Open a store that was made with our secret."""
+    return auditkit.open(store, secret_key=SECRET)
+
+
+def read_ids(trail: AuditTrail, **filters: str) -> list[str]:
+    """Give the ids of the application's events."""
+    return [str(event_id) for event_id in trail.events(columns=["id"], **filters)["id"]]  # type: ignore[arg-type]
+
+
+def check_sound(trail: AuditTrail, **counts: int) -> None:
+    """Verify a store and demand that nothing is found, and that notes are only of the kinds that are counted."""
+    verification = trail.verify()
+    assert verification.ok, verification
+    kinds = [note.kind for note in verification.notes]
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == counts, verification
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for what another process does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
