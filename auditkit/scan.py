@@ -9,7 +9,6 @@ the columns that are asked for are read.
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ from typing import Any, Final
 
 from auditkit.errors import StoreDamaged, UsageError, explain_missing
 from auditkit.event import DAY_US, INTERNAL_PREFIX, make_schema
-from auditkit.store import journal, ledger, segments
+from auditkit.store import engine, journal, ledger, segments
 from auditkit.store.layout import Layout, read_segment_name, read_writer_day, start_of_day
 from auditkit.store.ledger import LedgerState, SegmentEntry
 
@@ -40,7 +39,6 @@ FILTERS: Final = ("type", "actor", "lead_id", "workflow", "outcome", "operation"
 """Columns that a filter may name."""
 
 _SOURCES: Final = {"id": "writer || ':' || seq::VARCHAR"}
-_MEMORY_LIMIT: Final = "4GB"
 
 
 class UnreadableWarning(UserWarning):
@@ -283,7 +281,7 @@ class _select:  # noqa: N801 - reads as the verb it is, as contextlib's own mana
     ) -> None:
         self._snapshot = snapshot
         self._resources = ExitStack()
-        self._connection = self._resources.enter_context(contextlib.closing(segments.connect()))
+        self._connection = self._resources.enter_context(contextlib.closing(engine.connect()))
         try:
             self._prepare(snapshot, query, columns, limit=limit, newest=newest, ordered=ordered)
         except BaseException:
@@ -300,11 +298,6 @@ class _select:  # noqa: N801 - reads as the verb it is, as contextlib's own mana
         newest: bool,
         ordered: bool,
     ) -> None:
-        self._connection.execute(f"SET memory_limit = '{_MEMORY_LIMIT}'")
-        # Events that don't fit into memory go to a folder that nobody else may enter, and that goes with the query.
-        spill = self._resources.enter_context(tempfile.TemporaryDirectory(prefix="auditkit-"))
-        self._connection.execute("SET temp_directory = ?", [spill])
-        self._connection.execute("SET preserve_insertion_order = false")
         where, parameters = query.to_sql()
         files = [_find_file(snapshot.layout, e, self._resources) for e in _choose_segments(snapshot, query)]
         sources = []

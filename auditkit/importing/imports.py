@@ -419,7 +419,6 @@ class _Import:
                 if interrupted.is_set():
                     self._stop(opened)
                 self._check_unchanged()
-                self._rejects.flush()
                 if self._started:
                     self._mark(IMPORTED, "imported", self._describe(opened))
         finally:
@@ -529,7 +528,6 @@ class _Import:
     def _stop(self, opened: Opened) -> None:
         """Record what was read, remember where it ended, and let the interrupt take its course."""
         self._record_pending()
-        self._rejects.flush()
         if self._started:
             self._mark(STOPPED, "stopped", self._describe(opened))
         raise KeyboardInterrupt(f"stopped behind row {self._row}: skip={self._row} goes on there")

@@ -16,12 +16,13 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from auditkit.conversion import encode_details
 from auditkit.errors import UsageError
 from auditkit.importing.documents import Raw
 from auditkit.importing.problems import Unusable, make_printable
+from auditkit.store import durable
 
 SAMPLES: Final = 10
 """How many rejects a result shows."""
@@ -70,7 +71,7 @@ class Rejects:
         self._source = source
         self._given = path
         self._encoding = encoding
-        self._file: IO[str] | None = None
+        self._descriptor: int | None = None
         self.path: Path | None = None
         self.count = 0
         self.reasons: dict[str, int] = {}
@@ -89,9 +90,10 @@ class Rejects:
         entry["reason"] = problem.reason
         entry |= described
         try:
-            if self._file is None:
-                self._file = self._open()
-            self._file.write(json.dumps(entry) + "\n")
+            if self._descriptor is None:
+                self._descriptor = self._open()
+            # At once, so that a full disk is noticed with the row that doesn't fit any more.
+            durable.write_all(self._descriptor, json.dumps(entry).encode() + b"\n")
         except OSError as error:
             raise UsageError(
                 f"row {row} of {self._source} can't be an event ({problem.reason}), and the file for such "
@@ -105,42 +107,29 @@ class Rejects:
             shown = text if isinstance(text, str) else json.dumps(text)
             self.samples.append(Reject(row, line, problem.reason, make_printable(shown.strip(), _SHOWN)))
 
-    def _open(self) -> IO[str]:
+    def _open(self) -> int:
+        # The rows may hold what only the owner of the trail may see.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         if self._given is not None:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self.path = self._given
-            # The rows may hold what only the owner of the trail may see.
-            return os.fdopen(os.open(self._given, flags, 0o600), "w", encoding="ascii")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            return os.open(self._given, flags, 0o600)
         number = 1
         while True:
             suffix = "" if number == 1 else f"-{number}"
             path = Path(f"{self._source}.rejects{suffix}.jsonl")
             try:
-                descriptor = os.open(path, flags, 0o600)
+                descriptor = os.open(path, flags | os.O_EXCL, 0o600)
             except FileExistsError:
                 number += 1
                 continue
             self.path = path
-            return os.fdopen(descriptor, "w", encoding="ascii")
-
-    def flush(self) -> None:
-        """Hand what was written to the operating system.
-
-        Raises:
-            UsageError: If it can't be written.
-        """
-        if self._file is not None:
-            try:
-                self._file.flush()
-            except OSError as error:
-                raise UsageError(f"{self.path} can't be written ({error.strerror})") from error
+            return descriptor
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 def _describe_raw(raw: Raw, encoding: str) -> dict[str, Any]:
@@ -156,8 +145,15 @@ def _describe_raw(raw: Raw, encoding: str) -> dict[str, Any]:
         try:
             text.encode()
         except UnicodeEncodeError:
-            original = text.encode(encoding, "surrogateescape")
-            return {"raw_base64": base64.b64encode(original).decode()}
+            return {"raw_base64": base64.b64encode(_encode_again(text, encoding)).decode()}
         return {"raw": text}
     batch, at = raw
     return {"raw": json.loads(encode_details(batch.slice(at, 1).to_pylist()[0]))}
+
+
+def _encode_again(text: str, encoding: str) -> bytes:
+    """Give the bytes that a text was read from, though they are no text in its encoding."""
+    try:
+        return text.encode(encoding, "surrogateescape")
+    except UnicodeEncodeError:  # half a character, which encodings with escapes of their own can make
+        return text.encode("utf-8", "surrogatepass")

@@ -15,7 +15,7 @@ from auditkit.event import LINE_TAIL_BYTES
 from auditkit.integrity.chains import KeyTable, Row, WriterKeys
 from auditkit.integrity.findings import Finding, Kind, Severity, to_moment
 from auditkit.keys import Keys
-from auditkit.store import segments
+from auditkit.store import engine, segments
 from auditkit.store.description import StoreDescription
 from auditkit.store.layout import Layout
 from auditkit.store.ledger import LedgerState
@@ -64,7 +64,7 @@ class Inspection:
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The one DuckDB that prints rows: opening one takes longer than checking a small segment."""
         if self._connection is None:
-            self._connection = segments.connect()
+            self._connection = engine.connect()
         return self._connection
 
     def close(self) -> None:

@@ -34,6 +34,7 @@ from auditkit.event import (
     make_schema,
     parse_line,
 )
+from auditkit.store import engine
 from auditkit.store.layout import Layout, find_day, read_writer_day, start_of_day
 
 try:
@@ -120,15 +121,6 @@ class SealedSegment:
     runs: tuple[Run, ...]
 
 
-def connect() -> duckdb.DuckDBPyConnection:
-    """Open an in-memory DuckDB that keeps to itself: no extensions, no file but those it is told to read."""
-    connection: duckdb.DuckDBPyConnection = duckdb.connect(
-        config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-    )
-    connection.execute("SET TimeZone = 'UTC'")
-    return connection
-
-
 def _print_query(store: str) -> str:
     sources = {"store": f"'{store}'", "time": "epoch_us(time)", "mac": "lower(hex(mac))"}
     parts = (f'"{key}" := ' + sources.get(key, f'"{key}"') for key in (*BODY_KEYS, "mac"))
@@ -158,7 +150,7 @@ def rebuild_lines(table: pa.Table, store: str, connection: duckdb.DuckDBPyConnec
 
 
 def _print_rows(table: pa.Table, store: str, connection: duckdb.DuckDBPyConnection | None = None) -> pa.StringArray:
-    own = connection or connect()
+    own = connection or engine.connect()
     own.register("rows", table)
     try:
         printed: pa.StringArray = own.sql(_print_query(store)).to_arrow_table().column(0).combine_chunks()
@@ -361,7 +353,7 @@ class SegmentWriter:
             The lines that aren't events of this writer's chain.
         """
         if self._connection is None:
-            self._connection = connect()
+            self._connection = engine.connect()
         table, good, reasons = parse_lines(lines, self.store, self._connection)
         explained = iter(reasons)
         rejects = [Reject(number + i, line, next(explained)) for i, line in enumerate(lines) if not good[i]]

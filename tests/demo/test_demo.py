@@ -144,7 +144,7 @@ def test_the_same_seed_records_the_same_events(tmp_path: Path) -> None:
         frame.drop(columns=["id", "writer", "seq"]).sort_values(["time", "type", "lead_id"], ignore_index=True)
         for frame in frames
     ]
-    pd.testing.assert_frame_equal(*same)
+    pd.testing.assert_frame_equal(same[0], same[1])
     assert set(frames[0]["id"]).isdisjoint(frames[1]["id"])
 
 

@@ -23,6 +23,10 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 @contextmanager
 def umask(mask: int) -> Iterator[None]:
     before = os.umask(mask)
@@ -55,7 +59,7 @@ def test_the_first_of_several_creators_wins(tmp_path: Path) -> None:
         made = list(pool.map(lambda content: durable.create_file(path, content), contents))
     assert made.count(True) == 1
     assert path.read_bytes() == contents[made.index(True)]
-    assert os.listdir(tmp_path) == ["file"]
+    assert names_in(tmp_path) == ["file"]
 
 
 def test_readers_see_the_old_content_or_the_new(tmp_path: Path) -> None:
@@ -79,7 +83,7 @@ def test_readers_see_the_old_content_or_the_new(tmp_path: Path) -> None:
         seen += 1
     writer.join()
     assert seen
-    assert os.listdir(tmp_path) == ["file"]
+    assert names_in(tmp_path) == ["file"]
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -102,7 +106,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
         [sys.executable, "-c", program, tmp_path], cwd=root, capture_output=True, text=True, check=True
     )
     assert finished.stdout.splitlines() == ["File too large", "File too large"]
-    assert os.listdir(tmp_path) == ["file"]
+    assert names_in(tmp_path) == ["file"]
     assert (tmp_path / "file").read_bytes() == b"old"
 
 
@@ -112,7 +116,7 @@ def test_publishing_never_replaces_and_can_be_repeated(tmp_path: Path) -> None:
         source = tmp_path / "source"
         source.write_bytes(content)
         durable.publish_file(source, tmp_path / "target")
-        assert os.listdir(tmp_path) == ["target"]
+        assert names_in(tmp_path) == ["target"]
     assert (tmp_path / "target").read_bytes() == b"first"
 
 

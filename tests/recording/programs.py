@@ -1,0 +1,318 @@
+"""Programs that the recording tests run as processes of their own: ``programs.py NAME STORE …``.
+
+Each prints an event's id only after the call that recorded it has returned, so that a test can hold the toolkit to it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from types import FrameType
+from typing import Any, Final
+
+from auditkit import AuditLogger, get_audit_logger
+from auditkit.errors import ClosedError
+
+SECRET: Final = "a secret that only these tests know"
+DAY: Final = datetime(2026, 11, 23, tzinfo=UTC)
+
+_print_lock = threading.Lock()
+
+
+def report(*words: object) -> None:
+    """Print a line in one system call, past every buffer that a killed process would lose."""
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+
+
+def open_logger(store: str, **options: Any) -> AuditLogger:
+    """Open a logger with our secret."""
+    return AuditLogger(store, secret_key=SECRET, **{"enable_rotation": False, **options})
+
+
+def record(store: str, count: str, tag: str = "x") -> None:
+    """Record so many events and leave without closing."""
+    audit = open_logger(store)
+    for number in range(int(count)):
+        report(audit.log_event(tag, {"number": number}))
+
+
+def record_default(store: str, count: str) -> None:
+    """Record with the key that the toolkit makes by itself, as processes do that start a new store together."""
+    audit = AuditLogger(store)
+    ids = [audit.log_event("x", {"number": number}) for number in range(int(count))]
+    for event_id in ids:
+        report(event_id)
+
+
+def record_endlessly(store: str, threads: str, seed: str) -> None:
+    """Record small and large events of several days from several threads until the process is killed."""
+    audit = open_logger(store, max_file_size_mb=0.2, enable_rotation=True)
+
+    def work(thread: int) -> None:
+        chance = random.Random(f"{seed} {thread}")  # noqa: S311
+        while True:
+            size = chance.choice([0, 10, 1000, 100_000])
+            day = DAY + timedelta(days=chance.choice([0, 0, 0, 1]))
+            report(audit.log_event("x", {"thread": thread, "text": "x" * size}, time=day))
+
+    for thread in range(1, int(threads)):
+        threading.Thread(target=work, args=(thread,), daemon=True).start()
+    work(0)
+
+
+def record_in_threads(store: str, threads: str, count: str) -> None:
+    """Record from several threads; some of them end by an exception and by sys.exit."""
+    audit = open_logger(store)
+
+    def work(thread: int) -> None:
+        ids = [audit.log_event("x", {"thread": thread, "number": number}) for number in range(int(count))]
+        with _print_lock:
+            for event_id in ids:
+                report(event_id)
+        if thread % 3 == 1:
+            sys.exit(3)
+
+    workers = [threading.Thread(target=work, args=(thread,)) for thread in range(int(threads))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+
+def leave(store: str, how: str) -> None:
+    """Record some events and end the process in one way or the other."""
+    audit = open_logger(store)
+    for number in range(5):
+        report(audit.log_event("x", {"number": number}))
+    if how == "exit":
+        sys.exit(0)
+    elif how == "_exit":
+        os._exit(0)
+    elif how == "exception":
+        raise ValueError("the application's own")
+    elif how == "close":
+        audit.close()
+    elif how == "terminate":
+        os.kill(os.getpid(), signal.SIGTERM)
+    elif how == "collected":
+        del audit
+        gc.collect()
+        report("collected")
+        os._exit(0)
+    elif how == "late":
+        # Registered after the logger was made, so it runs before the logger's own end.
+        atexit.register(lambda: report(audit.log_event("x", {"number": "late"})))
+
+
+def fork(store: str, forks: str) -> None:
+    """Fork again and again while four threads and the parent record; each child records too."""
+    audit = open_logger(store, enable_rotation=True)
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.is_set():
+            report(audit.log_event("thread"))
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    children = []
+    for number in range(int(forks)):
+        report(audit.log_event("parent", {"number": number}))
+        child = os.fork()
+        if child == 0:
+            for again in range(3):
+                report(audit.log_event("child", {"number": number, "again": again}))
+            if number % 4 == 0:
+                grandchild = os.fork()
+                if grandchild == 0:
+                    report(audit.log_event("grandchild"))
+                    os._exit(0)
+                os.waitpid(grandchild, 0)
+            if number % 2:
+                audit.close()
+            os._exit(0)
+        children.append(child)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    done.set()
+    for worker in workers:
+        worker.join()
+    assert codes == [0] * len(codes), codes
+    report(audit.log_event("parent", "end"))
+
+
+def fork_and_exit(store: str) -> None:
+    """Fork once; parent and child both end by sys.exit, so that both run their exit handlers."""
+    audit = open_logger(store)
+    report(audit.log_event("before"))
+    child = os.fork()
+    report(audit.log_event("child" if child == 0 else "parent"))
+    if child:
+        _, status = os.waitpid(child, 0)
+        sys.exit(os.waitstatus_to_exitcode(status))
+    sys.exit(0)
+
+
+def pool(store: str) -> None:
+    """Use a multiprocessing pool of forked workers and the process's one logger."""
+    os.environ["AUDITKIT_STORE"] = store
+    os.environ["AUDITKIT_KEY"] = SECRET
+    report(get_audit_logger().log_event("before"))
+    with multiprocessing.get_context("fork").Pool(4) as workers:
+        for event_id in workers.map(record_in_worker, range(40)):
+            report(event_id)
+        workers.close()
+        workers.join()
+    report(get_audit_logger().log_event("after"))
+
+
+def record_in_worker(number: int) -> str:
+    """Record one event in a pool's worker."""
+    return get_audit_logger().log_event("worker", {"number": number})
+
+
+def interrupt(store: str, what: str, count: str) -> None:
+    """Record while a timer interrupts at random moments; the handler records too, or raises, or does both."""
+    audit = open_logger(store)
+    chance = random.Random(7)  # noqa: S311
+    raised = 0
+
+    class Interruption(Exception):
+        pass
+
+    def again() -> None:
+        signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.00002, 0.0005))
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        again()
+        if "record" in what:
+            report(audit.log_event("handler"))
+        if "flush" in what:
+            audit.flush()
+        if "raise" in what:
+            raise Interruption
+
+    signal.signal(signal.SIGALRM, handle)
+    again()
+    done = 0
+    while done < int(count):
+        try:
+            event_id = audit.log_event("main", {"number": done})
+            try:
+                report(event_id)
+            except Interruption:
+                report(event_id)
+            done += 1
+        except Interruption:
+            raised += 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    report("raised", raised)
+
+
+def terminate(store: str, how: str) -> None:
+    """Record until SIGTERM comes, whose handler closes the logger and leaves, as services do."""
+    audit = open_logger(store)
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        audit.close()
+        if how == "exit":
+            sys.exit(0)
+
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        while True:
+            event_id = audit.log_event("x", {"how": how})
+            report(event_id)
+    except ClosedError:
+        report("closed")
+
+
+def finalise(store: str, count: str) -> None:
+    """Let the garbage collector run finalisers that record, in the middle of whatever records."""
+    audit = open_logger(store)
+
+    class Resource:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            report(audit.log_event("finaliser"))
+
+    gc.set_threshold(5)
+    for number in range(int(count)):
+        Resource()
+        report(audit.log_event("main", {"number": number, "set": {number}}))
+    gc.set_threshold(700)
+
+
+def outgrow(store: str, count: str) -> None:
+    """Print by how many bytes the process grows while it records and its journals are sealed in a child."""
+    audit = open_logger(store, max_file_size_mb=4, enable_rotation=True)
+
+    def work(events: int) -> None:
+        for number in range(events):
+            audit.log_event(
+                "lead.ingested", {"source": "web", "score": number, "ok": True}, actor="ana", lead_id=f"L-{number}"
+            )
+
+    def measure() -> int:
+        with open("/proc/self/statm") as file:  # noqa: PTH123
+            return int(file.read().split()[1]) * resource.getpagesize()
+
+    work(40_000)
+    gc.collect()
+    before = measure()
+    work(int(count))
+    gc.collect()
+    report(measure() - before)
+    report(len(os.listdir(os.path.join(store, "journal"))))  # noqa: PTH118, PTH208
+
+
+def exhaust_threads(store: str) -> None:
+    """Record past the size limit in a process that can start no thread, so that no sealer is started."""
+    audit = open_logger(store, max_file_size_mb=0.001, enable_rotation=True)
+    report(audit.log_event("x"))
+    threading.stack_size(512 << 20)
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()  # noqa: PTH123, SIM115
+    resource.setrlimit(resource.RLIMIT_AS, (used + (128 << 20), used + (128 << 20)))
+    try:
+        threading.Thread(target=int).start()
+    except RuntimeError:
+        report("no more threads")
+    for number in range(30):
+        report(audit.log_event("x", {"number": number}, message="x" * 100))
+
+
+def run_as_daemon(folder: str) -> None:
+    """Open a store by a relative path and go to the root folder, as daemons do, before a new day and a new part."""
+    os.chdir(folder)
+    audit = AuditLogger("audit", key_file="audit.key", enable_rotation=False)
+    report(audit.log_event("x"))
+    os.chdir("/")
+    report(audit.log_event("x", time=DAY))
+    audit.rotate()
+    report(audit.log_event("x"))
+    report(len(audit.query_events()))
+
+
+def wait(store: str) -> None:
+    """Keep a journal open until the process is killed."""
+    audit = open_logger(store)
+    report(audit.log_event("x"))
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    program: Callable[..., None] = globals()[sys.argv[1]]
+    program(*sys.argv[2:])

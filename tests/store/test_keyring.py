@@ -1,0 +1,216 @@
+"""Key files: who gets which number, what is refused, and that nothing is shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from auditkit.errors import KeyMismatch, KeyMissing, UsageError
+from auditkit.keys import GivenKey, identify_key, ratchet_key
+from auditkit.store.keyring import KeyFile, choose_given, find_keys, locate_key_file, read_secret
+
+SECRET = "a secret that only these tests know"
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a key file may be made; the folders aren't there yet."""
+    return tmp_path / "home" / "keys" / "store.key"
+
+
+def test_a_new_key_file_is_its_owners_alone(path: Path) -> None:
+    """Mode 0600 in a folder of mode 0700, whatever the umask, and the folder above it too."""
+    before = os.umask(0)
+    try:
+        KeyFile.create(path, "store")
+        KeyFile(path).draw()
+    finally:
+        os.umask(before)
+    for file in path.parent.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(path.parent.parent.stat().st_mode) == 0o700
+
+
+def test_each_number_is_drawn_once_with_its_key(path: Path) -> None:
+    """K[n+1] follows K[n]; the numbers go on in another process, and the root gives each key again."""
+    keys = KeyFile.create(path, "store")
+    root = bytes.fromhex(json.loads(path.read_text())["root"])
+    drawn = [keys.draw() for _ in range(3)] + [KeyFile(path).draw()]
+    expected = [root]
+    for _ in range(3):
+        expected.append(ratchet_key(expected[-1]))
+    assert drawn == list(enumerate(expected))
+    assert keys.find([3, 0, 1, 2, 0]) == dict(enumerate(expected))
+    assert keys.count_drawn("store") == 4
+    assert keys.count_drawn("another store") is None
+    assert keys.key_id == identify_key(root)
+
+
+def test_two_key_files_have_nothing_in_common(tmp_path: Path) -> None:
+    """Each is drawn at random."""
+    first, second = (KeyFile.create(tmp_path / name, "store") for name in ("a", "b"))
+    assert first.key_id != second.key_id
+    assert first.draw()[1] != second.draw()[1]
+    assert first.signing_seed != second.signing_seed
+
+
+def test_the_first_of_several_creators_makes_the_key(path: Path) -> None:
+    """Threads that create the same key file at once all have the same key."""
+    with ThreadPoolExecutor(16) as pool:
+        made = list(pool.map(lambda _: KeyFile.create(path, "store").key_id, range(16)))
+    assert len(set(made)) == 1
+
+
+DRAW = """
+import pathlib, sys
+from auditkit.store.keyring import KeyFile
+keys = KeyFile(pathlib.Path(sys.argv[1]))
+print(*(keys.draw()[0] for _ in range(20)))
+"""
+
+
+def test_processes_never_draw_the_same_number(path: Path) -> None:
+    """Eight processes draw twenty numbers each; all are different and none is left out."""
+    KeyFile.create(path, "store")
+    processes = [
+        subprocess.Popen([sys.executable, "-c", DRAW, path], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for _ in range(8)
+    ]
+    numbers = [int(number) for process in processes for number in process.communicate()[0].split()]
+    assert [process.returncode for process in processes] == [0] * 8
+    assert sorted(numbers) == list(range(160))
+
+
+def test_a_killed_process_leaves_a_whole_key_file(path: Path) -> None:
+    """Whenever the process that draws is killed, the file can be read and goes on counting."""
+    KeyFile.create(path, "store")
+    endless = DRAW.replace(
+        "print(*(keys.draw()[0] for _ in range(20)))", "while True: print(keys.draw()[0], flush=True)"
+    )
+    last = -1
+    for _ in range(6):
+        command = [sys.executable, "-c", endless, path]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.kill()
+            lines = process.stdout.read().split("\n")
+        number, key = KeyFile(path).draw()
+        assert number > last
+        assert number >= max((int(line) for line in lines[:-1]), default=-1) + 1
+        assert KeyFile(path).find([number]) == {number: key}
+        last = number
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"v": 2},
+        {"mode": "forward"},
+        {"auditkit": "store"},
+        {"root": "00"},
+        {"root": None},
+        {"sign": "zz" * 32},
+        {"current": ""},
+        {"n": -1},
+        {"n": "0"},
+        {"n": True},
+        {"store": 7},
+    ],
+)
+def test_a_file_that_is_no_key_file_is_refused_without_being_shown(path: Path, change: dict[str, object]) -> None:
+    """The message names the file and what to do, and shows nothing of what may still be a key."""
+    KeyFile.create(path, "store")
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps(state | change))
+    with pytest.raises(KeyMismatch, match=r"restore it from its backup") as caught:
+        KeyFile(path)
+    assert str(path) in str(caught.value)
+    assert not any(state[name] in str(caught.value) for name in ("root", "sign", "current"))
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"null", b"\xff", b'"key"', b"7"])
+def test_other_content_is_refused(path: Path, content: bytes) -> None:
+    """Whatever stands in the file, the error is ours."""
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(KeyMismatch, match="expected an auditkit key file"):
+        KeyFile(path)
+
+
+def test_a_missing_key_file_says_what_to_do(path: Path) -> None:
+    """The error names every way to give a key."""
+    with pytest.raises(KeyMissing, match=r"key_file=.*secret_key=.*AUDITKIT_KEY_FILE.*AUDITKIT_KEY"):
+        KeyFile(path)
+
+
+def test_a_key_file_that_vanishes_is_missed_at_the_next_draw(path: Path) -> None:
+    """Removed under a running process, it's an error of ours and no new key is made."""
+    keys = KeyFile.create(path, "store")
+    path.unlink()
+    with pytest.raises(KeyMissing):
+        keys.draw()
+    assert not path.exists()
+
+
+def test_a_relative_path_holds_after_the_folder_is_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that goes to another folder still draws from its key file."""
+    monkeypatch.chdir(tmp_path)
+    keys = KeyFile.create(Path("k.key"), "store")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert keys.draw()[0] == 0
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_child_gets_the_same_keys(path: Path) -> None:
+    """What is described over a pipe makes the same keys again; a file's description is only its path."""
+    for keys in (KeyFile.create(path, "store"), GivenKey(SECRET)):
+        again = read_secret(json.loads(json.dumps(keys.to_secret())))
+        assert again.key_id == keys.key_id
+        assert again.signing_seed == keys.signing_seed
+    assert KeyFile(path).to_secret() == {"key_file": str(path)}
+
+
+def test_arguments_go_before_variables(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret, a file, $AUDITKIT_KEY, $AUDITKIT_KEY_FILE, in this order, else the store's own."""
+    assert choose_given(None, None) is None
+    monkeypatch.setenv("AUDITKIT_KEY_FILE", str(path))
+    assert choose_given(None, None) == path
+    monkeypatch.setenv("AUDITKIT_KEY", "from the environment")
+    given = choose_given(None, None)
+    assert isinstance(given, GivenKey)
+    assert given.key_id == GivenKey("from the environment").key_id
+    assert choose_given(None, "named") == Path("named")
+    chosen = choose_given(SECRET, None)
+    assert isinstance(chosen, GivenKey)
+    assert chosen.key_id == GivenKey(SECRET).key_id
+    with pytest.raises(UsageError, match="found both") as caught:
+        choose_given(SECRET, "named")
+    assert SECRET not in str(caught.value)
+
+
+def test_the_wrong_key_is_refused(path: Path) -> None:
+    """Both keys are named, neither is shown."""
+    keys = KeyFile.create(path, "store")
+    assert find_keys("store", keys.key_id, key_file=path).key_id == keys.key_id
+    with pytest.raises(KeyMismatch, match=keys.key_id) as caught:
+        find_keys("store", keys.key_id, secret_key=SECRET)
+    assert SECRET not in str(caught.value)
+    assert GivenKey(SECRET).key_id in str(caught.value)
+
+
+def test_a_stores_own_key_lies_with_the_users_data(isolated_user: Path) -> None:
+    """By the platform's convention, named after the store and outside of it."""
+    path = locate_key_file("k3f9")
+    assert path == isolated_user / ".local" / "share" / "auditkit" / "keys" / "k3f9.key"
