@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from auditkit.errors import StoreDamaged, require
+from auditkit.errors import FormatUnknown, StoreDamaged, require
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,6 +52,9 @@ CLOSED: Final = "auditkit.closed"
 
 GAP: Final = "auditkit.gap"
 """Type of the event that stands for ``{"dropped": k}`` events; the next sequence number is ``seq + k``."""
+
+NEWER: Final = "expected an event of version"
+"""How the refusal of an event begins that a newer auditkit wrote: it isn't damaged, it can't be judged here."""
 
 INTERNAL_PREFIX: Final = "auditkit."
 """Types that begin so are the toolkit's own; queries leave them out unless they are asked for."""
@@ -190,6 +193,7 @@ def parse_line(line: bytes) -> tuple[dict[str, Any], bytes | None]:
 
     Raises:
         StoreDamaged: If the line isn't byte for byte what this version writes for those fields.
+        FormatUnknown: If a newer auditkit wrote it.
     """
     body, mac = split_line(line)
     try:
@@ -207,7 +211,11 @@ def check_fields(fields: object) -> None:
 
     Raises:
         StoreDamaged: Naming the first key that is wrong.
+        FormatUnknown: If a newer auditkit wrote it.
     """
+    version = fields.get("v") if isinstance(fields, dict) else None
+    if isinstance(version, int) and version > FORMAT:
+        raise FormatUnknown(f"{NEWER} {FORMAT} or older, found version {version}: use a newer auditkit")
     if not isinstance(fields, dict) or tuple(fields) != BODY_KEYS:
         found = ", ".join(map(str, fields)) if isinstance(fields, dict) else type(fields).__name__
         raise StoreDamaged(f"expected an event with the keys {', '.join(BODY_KEYS)}, found {found[:500]}")

@@ -25,6 +25,9 @@ from auditkit.errors import UsageError
 MIN_SECRET_BYTES: Final = 16
 """Shortest secret that is taken: shorter ones can be guessed from one signed event."""
 
+MAX_NUMBER: Final = 1 << 20
+"""Largest key number that is believed if fewer were drawn: reaching a key costs a microsecond a number."""
+
 _NEXT = b"auditkit/1 next"
 _EPOCH = b"auditkit/1 epoch"
 _WRITER = b"auditkit/1 writer"

@@ -25,6 +25,7 @@ import orjson
 
 from auditkit import note, tree
 from auditkit.errors import AuditError, StoreDamaged
+from auditkit.event import NEWER
 from auditkit.keys import Keys
 from auditkit.store import durable, journal, ledger
 from auditkit.store.description import StoreDescription, read_description, set_public_key
@@ -96,7 +97,7 @@ def seal_store(layout: Layout, keys: Keys, *, live: bool = True, wait: bool = Tr
         if not held:
             return SealResult(busy=True)
         description = _complete_description(layout, description, keys)
-        state = ledger.load_state(layout, description.store)
+        state = ledger.load_state(layout, description.store, keys=keys)
         recover(layout, state)
         plan = _write_segments(layout, state, live=live)
         result = SealResult(quarantined=plan.quarantined)
@@ -165,6 +166,7 @@ def _choose_parts(layout: Layout, *, live: bool) -> dict[date, dict[str, list[Pa
 
 def _write_segments(layout: Layout, state: LedgerState, *, live: bool) -> _Plan:
     plan = _Plan()
+    kept: list[Part] = []
     heads = {writer: Head(head.next, head.link, head.closed) for writer, head in state.heads.items()}
     held = _list_held(state)
     durable.make_folder(layout.staging)
@@ -177,6 +179,10 @@ def _write_segments(layout: Layout, state: LedgerState, *, live: bool) -> _Plan:
                         path = layout.staging / f"writing-{os.getpid()}-{len(plan.segments)}.parquet"
                         segment = SegmentWriter(path, state.store, day, heads, held)
                     rejects = segment.add(writer, lines, number)
+                    if any(reject.reason.startswith(NEWER) for reject in rejects):
+                        # A newer auditkit's journal is not damaged: it stays for a sealer that knows its version.
+                        kept.append(part)
+                        break
                     if rejects:
                         plan.rejects.setdefault(part.path.name, []).extend(rejects)
                     if segment.rows >= MAX_SEGMENT_ROWS:
@@ -184,6 +190,8 @@ def _write_segments(layout: Layout, state: LedgerState, *, live: bool) -> _Plan:
                         segment = None
         if segment is not None:
             _finish(layout, plan, segment)
+    for part in kept:
+        plan.sizes.pop(part, None)
     return plan
 
 
@@ -203,6 +211,7 @@ def _list_held(state: LedgerState) -> dict[str, list[tuple[int, int]]]:
 def _read_chunks(part: Part, plan: _Plan) -> Iterator[tuple[int, list[bytes]]]:
     """Give a part's complete lines, some megabytes at a time, with the number of the first; notes a torn end."""
     number, rest, size = 1, b"", 0
+    owned = journal.is_owned(part)
     try:
         file = part.path.open("rb")
     except FileNotFoundError:
@@ -218,7 +227,7 @@ def _read_chunks(part: Part, plan: _Plan) -> Iterator[tuple[int, list[bytes]]]:
                 number += len(lines)
                 rest = rest[end:]
     plan.sizes[part] = size
-    if rest and not journal.is_owned(part):
+    if rest and not owned:
         torn = Reject(number, rest, "expected a complete line, found one whose writing was interrupted")
         plan.rejects.setdefault(part.path.name, []).append(torn)
 

@@ -15,14 +15,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from auditkit.event import LINE_TAIL_BYTES
-from auditkit.keys import GivenKey, Keys, derive_writer_key, prepare_hmac, ratchet_epoch, ratchet_key
+from auditkit.keys import MAX_NUMBER, GivenKey, Keys, derive_writer_key, prepare_hmac, ratchet_epoch, ratchet_key
 
 MAX_EPOCH: Final = 1 << 17
 """Largest epoch that is believed. A writer lives for one date, so this is more than one rotation a second; a forged
 epoch mustn't keep a verifier busy."""
-
-MAX_NUMBER: Final = 1 << 20
-"""Largest key number that is believed if fewer were drawn: reaching a key costs a microsecond a number."""
 
 MAX_TRIALS: Final = 1 << 20
 """How many keys are tried in one verification for writers whose first event doesn't say which is theirs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from auditkit.event import DAY_US, GENESIS
+from auditkit.event import DAY_US, GENESIS, NEWER
 from auditkit.integrity.chains import Row
 from auditkit.integrity.inspection import Inspection
 from auditkit.integrity.rows import StoredRows, check_chain, order_rows
@@ -109,12 +109,14 @@ def _parse_journal(check: Inspection, writer: str, content: JournalContent, head
     for (name, _), holds in zip(content.lines, good, strict=True):
         numbers[name] += 1
         if not holds:
+            reason = next(explained)
+            newer = reason.startswith(NEWER)
             check.report(
-                "tampered",
-                "finding",
+                "unverifiable" if newer else "tampered",
+                "incomplete" if newer else "finding",
                 name,
                 "an event on every line",
-                f"line {numbers[name]} isn't one: {next(explained)}",
+                f"line {numbers[name]} isn't one: {reason}",
                 writer=writer,
                 events=1,
             )

@@ -14,7 +14,7 @@ from pathlib import Path
 import orjson
 
 from auditkit.errors import KeyMismatch, KeyMissing, UsageError
-from auditkit.keys import GivenKey, Keys, identify_key, ratchet_key
+from auditkit.keys import MAX_NUMBER, GivenKey, Keys, identify_key, ratchet_key
 from auditkit.store import durable
 
 
@@ -101,8 +101,9 @@ class KeyFile:
         return n, key
 
     def find(self, numbers: Iterable[int]) -> dict[int, bytes]:
-        """Give K[n] for each number, by ratcheting the root: about a microsecond a step up to the largest."""
-        wanted = sorted(set(numbers))
+        """Give K[n] for each number that can have been drawn, by ratcheting the root: a microsecond a step."""
+        limit = max(int(self._load()["n"]), MAX_NUMBER)
+        wanted = sorted(number for number in set(numbers) if 0 <= number < limit)
         found: dict[int, bytes] = {}
         n, key = 0, self._root
         for number in wanted:

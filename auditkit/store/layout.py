@@ -24,9 +24,9 @@ from typing import Final, NamedTuple
 from auditkit.event import DAY_US
 
 _WRITER = r"(\d{8})-([a-z2-7]{16})"
-_PART = re.compile(rf"({_WRITER})\.(\d{{6}})\.jsonl")
-_COMMIT = re.compile(r"(\d{8})\.commit")
-_SEGMENT = re.compile(r"events/date=(\d{4}-\d{2}-\d{2})/([0-9a-f]{16})\.parquet")
+_PART = re.compile(rf"({_WRITER})\.(\d{{6}})\.jsonl", re.ASCII)
+_COMMIT = re.compile(r"(\d{8})\.commit", re.ASCII)
+_SEGMENT = re.compile(r"events/date=(\d{4}-\d{2}-\d{2})/([0-9a-f]{16})\.parquet", re.ASCII)
 _STORE = re.compile(r"[a-z2-7]{16}")
 
 _EPOCH_DAY: Final = date(1970, 1, 1)
@@ -75,7 +75,7 @@ def read_writer_day(writer: str) -> date | None:
         >>> read_writer_day("20261123-aaaaaaaaaaaaaaaa")
         datetime.date(2026, 11, 23)
     """
-    match = re.fullmatch(_WRITER, writer)
+    match = re.fullmatch(_WRITER, writer, re.ASCII)
     if match is None:
         return None
     digits = match[1]

@@ -476,20 +476,27 @@ def read_commits(layout: Layout, after: int = 0) -> Iterator[Commit]:
         yield read_commit(layout, expected if number != expected else number)
 
 
-def load_state(layout: Layout, store: str, state: LedgerState | None = None) -> LedgerState:
+def load_state(
+    layout: Layout, store: str, state: LedgerState | None = None, *, keys: Keys | None = None
+) -> LedgerState:
     """Compute what the ledger says now.
 
     Args:
         layout: The store's paths.
         store: Id of the store.
         state: An earlier state to go on from.
+        keys: With the store's keys, every commit's MAC is checked: nobody continues a ledger that somebody else made.
 
     Raises:
-        StoreDamaged: If a commit is missing, unreadable, or doesn't follow the one before.
+        StoreDamaged: If a commit is missing, unreadable, doesn't follow the one before, or isn't authentic.
     """
     state = state or LedgerState(store)
-    for commit in read_commits(layout, state.number):
+    commits = list(read_commits(layout, state.number))
+    found = keys.find(commit.key_n for commit in commits) if keys is not None else {}
+    for commit in commits:
         faults = check_commit(state, commit)
+        if keys is not None and not (commit.key_n in found and verify_mac(commit, store, found[commit.key_n])):
+            faults.append("expected the MAC of the store's key, found another")
         if faults:
             raise StoreDamaged(
                 f"ledger/{layout.commit(commit.number).name}: {faults[0]}: `auditkit integrity` lists all"

@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-from auditkit.errors import StoreDamaged, explain_missing
+from auditkit.errors import FormatUnknown, StoreDamaged, explain_missing
 from auditkit.event import (
     BODY,
     BODY_KEYS,
@@ -210,7 +210,7 @@ def parse_lines(
             fields, mac = parse_line(line)
             if fields["store"] != store:
                 raise StoreDamaged(f"expected an event of store {store}, found one of {fields['store']}")
-        except StoreDamaged as error:
+        except (StoreDamaged, FormatUnknown) as error:
             good.append(False)
             reasons.append(str(error))
         else:
@@ -229,6 +229,7 @@ def _read_quickly(lines: list[bytes], store: str) -> pa.Table | None:
             read_options=pajson.ReadOptions(use_threads=False, block_size=len(data) + 1),
             parse_options=pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
         )
+        raw.validate(full=True)  # the reader takes bytes that aren't UTF-8
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None
     mac = raw.column("mac").combine_chunks()

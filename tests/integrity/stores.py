@@ -299,7 +299,7 @@ def add_events(chain: Chain, count: int) -> None:
         chain.add(**make_fields(chain.seq))
 
 
-@dataclass
+@dataclass(repr=False)
 class Sample:
     """A store with three sealed commits over three dates, and journals that aren't sealed yet."""
 

@@ -59,7 +59,7 @@ def record_endlessly(store: str, threads: str, seed: str) -> None:
     audit = open_logger(store, max_file_size_mb=0.2, enable_rotation=True)
 
     def work(thread: int) -> None:
-        chance = random.Random(f"{seed} {thread}")  # noqa: S311
+        chance = random.Random(f"{seed} {thread}")
         while True:
             size = chance.choice([0, 10, 1000, 100_000])
             day = DAY + timedelta(days=chance.choice([0, 0, 0, 1]))
@@ -184,7 +184,7 @@ def record_in_worker(number: int) -> str:
 def interrupt(store: str, what: str, count: str) -> None:
     """Record while a timer interrupts at random moments; the handler records too, or raises, or does both."""
     audit = open_logger(store)
-    chance = random.Random(7)  # noqa: S311
+    chance = random.Random(7)
     raised = 0
 
     class Interruption(Exception):

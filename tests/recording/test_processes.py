@@ -100,7 +100,7 @@ def test_forks_while_threads_record(store: Path) -> None:
     trail = open_trail(store)
     trail.seal()
     assert sorted(read_ids(trail)) == sorted(ids)
-    check_sound(trail, unanchored=1)
+    check_sound(trail)
 
 
 def test_parent_and_child_both_end_their_chains(store: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_pool_of_forked_workers(store: Path) -> None:
     independent.check_journal(store, ROOT_KEY)
     trail = open_trail(store)
     assert sorted(read_ids(trail)) == sorted(ids)
-    check_sound(trail, unanchored=1)
+    check_sound(trail)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_every_way_to_leave(store: Path, how: str, code: int, closed: bool) -> N
     trail = open_trail(store)
     assert read_ids(trail) == ids
     assert len(ids) == (6 if how == "late" else 5)
-    check_sound(trail, **({} if closed else {"unanchored": 1}))
+    check_sound(trail)
 
 
 def test_a_daemon_that_changes_its_folder(tmp_path: Path) -> None:

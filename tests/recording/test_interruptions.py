@@ -1,0 +1,79 @@
+"""Signals, exceptions and finalisers in the middle of a call: no event is torn, doubled, or put into another's place."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.recording import independent
+from tests.recording.running import SECRET, check_sound, finish, open_trail, read_ids, run, start
+
+ROOT_KEY = independent.root_of_secret(SECRET)
+
+
+def check_recorded(store: Path, ids: list[str], *, unreturned: int = 0) -> None:
+    """Hold a store to the calls that returned: each event once, in sound chains, before and after sealing."""
+    trail = open_trail(store)
+    independent.check_journal(store, ROOT_KEY)
+    for seal in (False, True):
+        if seal:
+            trail.seal()
+        found = Counter(read_ids(trail))
+        assert set(found.values()) <= {1}
+        assert set(ids) <= set(found)
+        assert len(found) <= len(ids) + unreturned
+        check_sound(trail)
+
+
+def test_a_handler_that_records_in_the_middle_of_a_call(store: Path) -> None:
+    """A handler's events go to a chain of their own when they come in the middle of a line."""
+    out, _ = run("interrupt", store, "record", 4000)
+    ids = out[:-1]
+    assert len(set(ids)) == len(ids) > 4000
+    check_recorded(store, ids)
+    writers = [
+        {line.fields["type"] for line in lines if not line.fields["type"].startswith("auditkit.")}
+        for lines in independent.read_journal(store).values()
+    ]
+    assert writers == []  # sealed
+    frame = open_trail(store).events(columns=["writer", "type"])
+    assert frame.groupby("writer")["type"].nunique().tolist() in ([1, 2], [2, 1], [2, 2], [2])
+
+
+@pytest.mark.parametrize("what", ["raise", "raise record", "raise flush", "flush record"])
+def test_a_handler_that_raises_out_of_a_call(store: Path, what: str) -> None:
+    """A timeout's exception may end a call at any point; the chain goes on as if it had never started, or ended."""
+    out, _ = run("interrupt", store, what, 2500)
+    ids, raised = out[:-1], int(out[-1].split()[1])
+    assert ("raise" in what) == (raised > 20)
+    check_recorded(store, ids, unreturned=raised * 2)
+
+
+@pytest.mark.parametrize("how", ["exit", "return"])
+def test_a_handler_that_closes_the_logger(store: Path, how: str) -> None:
+    """SIGTERM's handler closes in the middle of whatever is recorded; the end is signed and nothing is lost."""
+    processes = [start("terminate", store, how) for _ in range(6)]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()
+    ids = []
+    for number, process in enumerate(processes):
+        time.sleep(0.003 * number)
+        process.send_signal(signal.SIGTERM)
+        out, _ = finish(process)
+        assert how == "exit" or "closed" in out
+        ids += [line for line in out if line != "closed"]
+    writers = independent.check_journal(store, ROOT_KEY)
+    assert {lines[-1].fields["type"] for lines in writers.values()} == {"auditkit.closed"}
+    check_recorded(store, ids, unreturned=12)
+
+
+def test_finalisers_that_record(store: Path) -> None:
+    """The garbage collector may run in the middle of a call, and what it runs may record."""
+    ids, _ = run("finalise", store, 3000)
+    assert len(ids) == len(set(ids)) > 5000
+    check_recorded(store, ids)
