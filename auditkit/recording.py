@@ -215,12 +215,10 @@ class _Writer:
         try:
             os.ftruncate(self._descriptor, self.size)
         except OSError:
-            # The torn line stays as the end of this part; the lines that follow go to a new one. If there is none yet,
-            # writing fails and comes here again.
-            try:
+            # The torn line stays as the end of this part; the lines that follow go to a new one, as soon as there is one.
+            self.abandon()
+            with suppress(OSError):
                 self.open_next_part()
-            except OSError:
-                self.abandon()
 
     def _wait(self, line: bytes) -> str:
         if self._dropped or self._all_waiting.total + len(line) > MAX_WAITING_BYTES:
@@ -255,6 +253,8 @@ class _Writer:
         while self._waiting:
             line = self._waiting[0]
             try:
+                if self._descriptor < 0:
+                    self.open_next_part()
                 durable.write_all(self._descriptor, line)
             except OSError as error:
                 self._take_back()
@@ -491,6 +491,7 @@ class Recorder:
     def _choose(self, now_us: int, time_us: int) -> _Writer | None:
         """Give the chain for a time, None while none can be opened and it isn't time to try again."""
         if self._closed:
+            self._close_writers()  # what a signal handler had to leave
             raise ClosedError(
                 f"expected an open logger for {self.layout.root}, found one that was closed: make a new one"
             )
@@ -510,7 +511,7 @@ class Recorder:
                 self._close_writer(find_day(before.start_us))
                 self._on_part()
         self._writers[day] = writer
-        self._current = writer
+        self._current = None if self._closed else writer
         if self._lost:
             lost, self._lost = self._lost, 0
             writer.append_gap(lost)
@@ -596,7 +597,7 @@ class Recorder:
     def close(self) -> None:
         """Sign the end of every open chain and let go of the journal; a second call does nothing.
 
-        A signal handler that closes in the middle of a call leaves the end to the interpreter's exit.
+        A signal handler that closes in the middle of a call leaves the end to the next call or the interpreter's exit.
 
         Raises:
             OSError: If the disk refuses and ``on_failure`` is ``"raise"``; everything is closed nevertheless.
@@ -609,18 +610,26 @@ class Recorder:
                 with suppress(OSError, KeyProblem):
                     self._choose(now_us, now_us)
             self._closed = True
-            for day in list(self._writers) if owned else ():
-                try:
-                    self._close_writer(day, give_up=True)
-                except OSError as error:
-                    problem = error
-            if owned and self._lost:
-                _warn(f"{self._lost} events are lost: no journal can be opened in {self.layout.journal}")
-                self._lost = 0
+            if owned:
+                problem = self._close_writers()
+            elif self._current is not None:
+                self._parent, self._current = self._current.name, None
         if self._nested is not None:
             self._nested.close()
         if problem is not None:
             raise problem
+
+    def _close_writers(self) -> OSError | None:
+        problem: OSError | None = None
+        for day in list(self._writers):
+            try:
+                self._close_writer(day, give_up=True)
+            except OSError as error:
+                problem = error
+        if self._lost:
+            _warn(f"{self._lost} events are lost: no journal can be opened in {self.layout.journal}")
+            self._lost = 0
+        return problem
 
     def _abandon(self) -> None:
         self._lock = threading.RLock()

@@ -380,14 +380,3 @@ def _quote_path(path: Path) -> str:
     """Quote a path for SQL; DuckDB takes ``*``, ``?`` and ``[`` in it for a pattern."""
     escaped = "".join(f"[{c}]" if c in "*?[" else c for c in str(path.absolute()))
     return "'" + escaped.replace("'", "''") + "'"
-
-
-def find_time_span(day: date) -> tuple[int, int]:
-    """Give the first microsecond of a UTC date and that of the next.
-
-    Example:
-        >>> find_time_span(find_day(0))
-        (0, 86400000000)
-    """
-    start = start_of_day(day)
-    return start, start + DAY_US

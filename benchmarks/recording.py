@@ -27,8 +27,8 @@ def measure_single(folder: Path) -> list[Figure]:
     note = ", ".join(f"{name} {value:.2f} µs" for name, value in microseconds.items())
     return [
         Figure("log_event, against logging with a JSON formatter", compare(times, "logging", "auditkit"), "×", 2.5),
-        Figure("log_event, against structlog with orjson", compare(times, "structlog", "auditkit"), "×", 1.2, note=note),
-        Figure("log_event, one core", 1e6 / microseconds["auditkit"], "events/s", 100_000),
+        Figure("log_event, against structlog with orjson", compare(times, "structlog", "auditkit"), "×", 1.2),
+        Figure("log_event, one core", 1e6 / microseconds["auditkit"], "events/s", 100_000, note=note),
     ]
 
 
@@ -107,10 +107,7 @@ for i in range(1_000_000):
     took[i] = perf_counter_ns() - start
 grown = resident() - before
 ordered = sorted(took)
-deadline = time.monotonic() + 60
 import pathlib
-while not any(pathlib.Path(sys.argv[1], "events").glob("*/*.parquet")) and time.monotonic() < deadline:
-    time.sleep(0.1)
 sealed = len(list(pathlib.Path(sys.argv[1], "ledger").glob("*.commit")))
 print(grown, ordered[999_000], sealed)
 audit.close()
@@ -128,7 +125,5 @@ def measure_steady(folder: Path) -> list[Figure]:
 
 def measure_startup(_folder: Path) -> list[Figure]:
     code = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
-    ratios = []
-    for _ in range(15):
-        ratios.append(float(run_python(code.format("import auditkit"))) * 1e3)
-    return [Figure("import auditkit, above a bare interpreter", min(ratios), "ms", at_most=60)]
+    times = [float(run_python(code.format("import auditkit"))) * 1e3 for _ in range(15)]
+    return [Figure("import auditkit, above a bare interpreter", statistics.median(times), "ms", at_most=60)]

@@ -37,6 +37,7 @@ Row = tuple[int | None, Record | Unusable, Raw]
 SHOWN_RAW: Final = 1 << 16
 """How much of a row that is longer than `MAX_ROW` the rejects keep, in bytes."""
 
+_TEXT_BLOCK: Final = 1 << 13  # what an undecodable byte behind it can take along, in characters
 _SPACE: Final = b" \t\r\n"
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\]]', re.DOTALL)
 _NOT_SPACE: Final = re.compile(rb"[^ \t\r\n]")
@@ -172,13 +173,30 @@ def read_utf8(stream: Stream, encoding: str) -> Iterator[bytes]:
     with io.TextIOWrapper(file, encoding=encoding, errors="surrogateescape", newline="") as text:
         while True:
             try:
-                block = text.read(BLOCK)
+                block = text.read(_TEXT_BLOCK)
             except UnicodeError as error:
                 stream.broken = f"the text isn't {encoding} from here on ({make_printable(str(error))})"
                 return
             if not block:
                 return
-            yield block.encode("utf-8", "surrogateescape")
+            yield encode_again(block, "utf-8")
+
+
+def encode_again(text: str, encoding: str) -> bytes:
+    r"""Give the bytes that a text was read from, also those that were no text in its encoding.
+
+    Args:
+        text: A text that was decoded with ``surrogateescape``.
+        encoding: The encoding to give it in.
+
+    Example:
+        >>> encode_again("a\udcff", "utf-8"), encode_again("a\ud800", "utf-8")
+        (b'a\xff', b'a\xed\xa0\x80')
+    """
+    try:
+        return text.encode(encoding, "surrogateescape")
+    except UnicodeEncodeError:  # half a character, which encodings with escapes of their own can make
+        return text.encode("utf-8", "surrogatepass")
 
 
 def refuse_other_bom(first: bytes, encoding: str) -> None:
@@ -271,6 +289,7 @@ class Document:
         self.found: str | None = None
         self._cursor = _Cursor(read_utf8(stream, encoding))
         self._keys: list[str] = []
+        self._empty: str | None = None  # name of the first array without members
 
     def read_rows(self) -> Iterator[Row]:
         """Read the rows.
@@ -308,6 +327,8 @@ class Document:
             why = self._stream.broken or broken.why
             yield None, Unusable("file broken", why, fatal=True), cursor.take_rest()
             return
+        if self.found is None:
+            self.found = self._empty
         if self.found is None:
             wanted = "any array of objects" if self._wanted is None else f"records={'.'.join(self._wanted)!r}"
             keys = ", ".join(show_value(key) for key in self._keys[:10]) or "none"
@@ -354,7 +375,9 @@ class Document:
             if first == b"{" and way == self._wanted[: len(way)]:
                 yield from self._read_object(way)
                 return
-        elif first == b"[" and cursor.begins_with_object():
+        elif first == b"[" and cursor.peek_member() == b"]":
+            self._empty = self._empty or name
+        elif first == b"[" and cursor.peek_member() == b"{":
             if self.found is None:
                 self.found = name
                 yield from self._read_array()
@@ -436,18 +459,18 @@ class _Cursor:
         assert self._buffer[self._at : self._at + 1] == expected
         self._at += 1
 
-    def begins_with_object(self) -> bool:
-        """Tell whether the array that begins here has an object as its first member."""
+    def peek_member(self) -> bytes | None:
+        """Give the first byte in the array that begins here, or None if there is none near by."""
         start = self._at + 1
         while True:
             match = _NOT_SPACE.search(self._buffer, start)
             if match:
-                return match.group() == b"{"
+                return match.group()
             if len(self._buffer) - self._at > MAX_ROW:
-                return False
+                return None
             start = len(self._buffer) - self._at
             if not self._fill():
-                return False
+                return None
 
     def take_value(self, *, keep: bool) -> bytes:
         """Step over the value that begins here, whatever it is.

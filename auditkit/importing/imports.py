@@ -39,7 +39,7 @@ from auditkit.importing.history import (
 from auditkit.importing.mapping import Mapping, Record, load_mapping
 from auditkit.importing.problems import Unusable, ZoneMissing, make_printable
 from auditkit.importing.reading import Opened, Reading, open_rows
-from auditkit.importing.rejects import Reject, Rejects
+from auditkit.importing.rejects import Reject, Rejects, RejectsUnwritable
 from auditkit.importing.streams import hash_file
 
 Progress = Callable[[int, int, int], None]
@@ -280,7 +280,12 @@ def import_files(
             max_rejects=max_rejects,
         )
         # A context around the call (an actor, a lead) is that of the caller, not that of the rows.
-        results.append(contextvars.Context().run(task.run))
+        try:
+            results.append(contextvars.Context().run(task.run))
+        except UsageError as error:
+            if source.path.name in str(error):
+                raise
+            raise UsageError(f"{source.path}: {error}") from error
         meter.finish_file(source.size, results[-1].rows)
     return results
 
@@ -393,7 +398,7 @@ class _Import:
         self._skip = skip
         self._max_rejects = max_rejects
         self._id = secrets.token_hex(8)
-        self._row = 0  # number of the last row that was read
+        self._row = 0  # number of the last row that was taken or rejected
         self._imported = 0
         self._first = _NEVER
         self._last = datetime.min.replace(tzinfo=UTC)
@@ -401,6 +406,7 @@ class _Import:
         self._pending: list[_Pending] = []
         self._pending_bytes = 0
         self._started = False
+        self._recording = False  # a batch, whose rows are in the order of their days
         self._complete = True
         self._limited = False
         self._notes: list[str] = [] if source.note is None else [source.note]
@@ -416,16 +422,20 @@ class _Import:
                     if interrupted.is_set():
                         self._stop(opened)
                 self._record_pending()
-                if interrupted.is_set():
-                    self._stop(opened)
                 self._check_unchanged()
                 if self._started:
                     self._mark(IMPORTED, "imported", self._describe(opened))
+                if interrupted.is_set():
+                    raise KeyboardInterrupt(f"stopped behind {self._source.path.name}, which was imported")
+        except RejectsUnwritable:
+            if not self._recording:
+                self._leave(opened)
+            raise
         finally:
             opened.close()
             self._rejects.close()
         if self._row == 0 and self._complete:
-            self._notes.append("the file holds no rows")
+            self._notes.append("the file holds no rows" if self._skip == 0 else "no rows are left to import")
         return self._source.make_result(
             self._mapping.name,
             format=opened.format,
@@ -467,7 +477,6 @@ class _Import:
 
     def _take(self, number: int, line: int | None, row: Record | Unusable, raw: Raw) -> None:
         """Make an event of a row, to be recorded with its batch, or reject it."""
-        self._row = number
         if row.__class__ is dict:
             try:
                 kind, details, fields = self._extract(row)
@@ -481,7 +490,9 @@ class _Import:
                         "tz='Europe/Berlin' (nothing was recorded)"
                     ) from None
                 self._rejects.add(number, line, problem, raw)
+                self._row = number
                 return
+            self._row = number
             self._pending.append((fields["time"].toordinal(), number, line, raw, kind, details, fields))
             self._pending_bytes += size or 0
             if len(self._pending) >= _BATCH_ROWS or self._pending_bytes >= _BATCH_BYTES:
@@ -491,6 +502,7 @@ class _Import:
             if row.fatal:
                 self._complete = False
             self._rejects.add(number, line, row, raw)
+            self._row = number
 
     def _record_pending(self) -> None:
         """Record the batch, day by day."""
@@ -499,6 +511,7 @@ class _Import:
         if not self._started:
             self._started = True
             self._mark(STARTED, "started", {})
+        self._recording = True
         self._pending.sort(key=itemgetter(0))  # stable: a day's rows keep their order
         log_event, types = self._log_event, self._types
         first, last = self._first, self._last
@@ -522,14 +535,19 @@ class _Import:
                 kind = _OTHER_TYPES
             types[kind] = types.get(kind, 0) + 1
         self._first, self._last = first, last
+        self._recording = False
         self._pending.clear()
         self._pending_bytes = 0
 
-    def _stop(self, opened: Opened) -> None:
-        """Record what was read, remember where it ended, and let the interrupt take its course."""
+    def _leave(self, opened: Opened) -> None:
+        """Record what was read, and remember where it ended."""
         self._record_pending()
         if self._started:
             self._mark(STOPPED, "stopped", self._describe(opened))
+
+    def _stop(self, opened: Opened) -> None:
+        """Stop between two rows, and let the interrupt take its course."""
+        self._leave(opened)
         raise KeyboardInterrupt(f"stopped behind row {self._row}: skip={self._row} goes on there")
 
     def _mark(self, kind: str, state: str, options: Readable[str, Any]) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from auditkit.conversion import encode_details
 from auditkit.errors import UsageError
-from auditkit.importing.documents import Raw
+from auditkit.importing.documents import Raw, encode_again
 from auditkit.importing.problems import Unusable, make_printable
 from auditkit.store import durable
 
@@ -28,6 +28,10 @@ SAMPLES: Final = 10
 """How many rejects a result shows."""
 
 _SHOWN: Final = 160
+
+
+class RejectsUnwritable(UsageError):
+    """A reject can't be kept, so the import must not go on."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Rejects:
         """Add a reject.
 
         Raises:
-            UsageError: If the file can't be written: rejects that can't be kept stop the import.
+            RejectsUnwritable: If the file can't be written: rejects that can't be kept stop the import.
         """
         described = _describe_raw(raw, self._encoding)
         entry: dict[str, Any] = {"source": self._source, "row": row}
@@ -95,7 +99,7 @@ class Rejects:
             # At once, so that a full disk is noticed with the row that doesn't fit any more.
             durable.write_all(self._descriptor, json.dumps(entry).encode() + b"\n")
         except OSError as error:
-            raise UsageError(
+            raise RejectsUnwritable(
                 f"row {row} of {self._source} can't be an event ({problem.reason}), and the file for such "
                 f"rows, {self.path or self._given or Path.cwd()}, can't be written ({error.strerror}): name "
                 "another (rejects)"
@@ -145,15 +149,7 @@ def _describe_raw(raw: Raw, encoding: str) -> dict[str, Any]:
         try:
             text.encode()
         except UnicodeEncodeError:
-            return {"raw_base64": base64.b64encode(_encode_again(text, encoding)).decode()}
+            return {"raw_base64": base64.b64encode(encode_again(text, encoding)).decode()}
         return {"raw": text}
     batch, at = raw
     return {"raw": json.loads(encode_details(batch.slice(at, 1).to_pylist()[0]))}
-
-
-def _encode_again(text: str, encoding: str) -> bytes:
-    """Give the bytes that a text was read from, though they are no text in its encoding."""
-    try:
-        return text.encode(encoding, "surrogateescape")
-    except UnicodeEncodeError:  # half a character, which encodings with escapes of their own can make
-        return text.encode("utf-8", "surrogatepass")

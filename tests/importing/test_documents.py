@@ -202,7 +202,20 @@ def test_one_broken_row_does_not_take_its_neighbours_along() -> None:
     ]
 
 
-@pytest.mark.parametrize("data", [b'[{"a": 1}] x', b'{"r": [{"a": 1}]} {}', b'{"r": [{"a": 1}], 5}', b'[{"a": 1}'])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'[{"a": 1}] x',
+        b'{"r": [{"a": 1}]} {}',
+        b'{"r": [{"a": 1}], 5}',
+        b'{"r": [{"a": 1}], "x" 5}',
+        b'{"r": [{"a": 1}], "x": 5 5}',
+        b'{"r": [{"a": 1}], "\\x": 5}',
+        b'{"r": [{"a": 1}], "x": 5',
+        b'[{"a": 1}',
+        b'[{"a": 1},',
+    ],
+)
 def test_what_cannot_be_read_is_the_last_row(data: bytes) -> None:
     """Rows before a document's damage are read, and the damage is a reject that marks the file as broken."""
     rows = [row for _, row, _ in Document(Blocks(data, 5), "utf-8", None).read_rows()]
@@ -230,6 +243,7 @@ def test_a_second_array_is_not_left_out_silently() -> None:
         (b'[{"a": 1}]', "Records", "leave records out"),
         (b"", None, "found nothing"),
         (b"hello", None, "format='jsonl'"),
+        (b"5", None, "format='jsonl'"),
         (b"{}", None, "any array of objects"),
     ],
 )
@@ -237,6 +251,25 @@ def test_a_document_without_the_array_is_refused(data: bytes, records: str | Non
     """The message says what was looked for and what is there."""
     with pytest.raises(UsageError, match=message):
         read_document(data, records=records)
+
+
+def test_an_empty_array_is_no_fault() -> None:
+    """A log file of an hour in which nothing happened has no records; and none is taken for the wrong array."""
+    for data in (b"[]", b'{"Records": [ ]}', b'{"a": [1], "Records": [], "b": "x"}'):
+        assert read_document(data) == []
+    assert read_document(b'{"empty": [], "Records": [{"a": 1}]}') == [{"a": 1}]
+    assert read_document(b'{"a": [1, 2], "b": [' + b" " * 40) == ["file broken"]
+
+
+def test_text_that_ends_inside_a_character_is_broken_there() -> None:
+    """Half a UTF-16 character at the end is neither dropped nor guessed."""
+    lines = [f'{{"a": {number}}}\n' for number in range(5000)]
+    data = "".join(lines).encode("utf-16") + b"{"
+    *rows, last = [row for _, row, _ in read_lines(Blocks(data, 1 << 18), "utf-16")]
+    assert rows == [{"a": number} for number in range(len(rows))]
+    assert len(rows) > 3000
+    assert isinstance(last, Unusable)
+    assert last.fatal
 
 
 @pytest.mark.parametrize("mark", [b"\xff\xfe", b"\xfe\xff", b"\xff\xfe\x00\x00"])

@@ -176,6 +176,40 @@ def test_a_rejects_file_is_never_written_over(tmp_path: Path, memory: Memory) ->
         import_file(file, memory, MAPPING, rejects=tmp_path / "no" / "folder")
 
 
+def test_rejects_that_cannot_be_kept_stop_the_import_where_it_is(tmp_path: Path, memory: Memory) -> None:
+    """The disk is full: the rows so far are recorded, the mark says where it stopped, and it can go on there."""
+    rows = [ROWS[0] | {"n": n} for n in range(5)] + [{"kind": "x"}] + [ROWS[0] | {"n": n} for n in range(5, 9)]
+    file = write_lines(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(UsageError, match=r"row 6 of rows\.jsonl .* /dev/full, can't be written"):
+        import_file(file, memory, MAPPING, rejects="/dev/full")
+    assert (memory.marks[-1]["state"], memory.marks[-1]["through"]) == ("stopped", 5)
+    result = import_file(file, memory, MAPPING, skip=5, find_imports=lambda: memory.marks)
+    assert (result.imported, result.rejected) == (4, 1)
+    assert [event["details"]["n"] for event in memory.events] == list(range(9))
+
+
+def test_a_row_is_kept_byte_for_byte_in_the_rejects(tmp_path: Path, memory: Memory) -> None:
+    """In any encoding: what was no text in it comes back as the bytes that stood there."""
+    for encoding, row in [("utf-8", b"\xff,x,\n"), ("cp1252", b"\x81,x,\n"), ("euc-jp", b"\xa4\xff,x,\n")]:
+        file = tmp_path / f"{encoding}.csv"
+        file.write_bytes(b"at,kind,who\n" + row)
+        result = import_file(file, memory, MAPPING, reading=Reading(encoding=encoding))
+        assert result.reasons == {"encoding": 1}
+        assert result.rejects is not None
+        (entry,) = _read_rejects(result.rejects)
+        kept = base64.b64decode(entry["raw_base64"])
+        assert kept == row
+
+
+def test_a_message_names_the_file_it_is_about(tmp_path: Path, memory: Memory) -> None:
+    """Among many files it says which one isn't what it is said to be."""
+    good = write_lines(tmp_path / "good.jsonl", ROWS)
+    bad = tmp_path / "bad.json"
+    bad.write_text('{"a": 1}')
+    with pytest.raises(UsageError, match=r"bad\.json: expected any array of objects"):
+        import_files([good, bad], memory, MAPPING)
+
+
 def test_a_time_without_a_zone_stops_the_import_before_it_begins(tmp_path: Path, memory: Memory) -> None:
     """Not a million rejects, but one message that says what to give."""
     file = write_lines(tmp_path / "rows.jsonl", [{"at": "2026-11-23T12:00:00", "kind": "x"}])

@@ -15,16 +15,20 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 from auditkit import AuditLogger, get_audit_logger
 from auditkit.errors import ClosedError
+from auditkit.recording import RecordingWarning
 
 SECRET: Final = "a secret that only these tests know"
-DAY: Final = datetime(2026, 11, 23, tzinfo=UTC)
+DAY: Final = datetime(2001, 5, 5, tzinfo=UTC)
 
 _print_lock = threading.Lock()
 
@@ -61,7 +65,7 @@ def record_endlessly(store: str, threads: str, seed: str) -> None:
     def work(thread: int) -> None:
         chance = random.Random(f"{seed} {thread}")
         while True:
-            size = chance.choice([0, 10, 1000, 100_000])
+            size = chance.choice([0, 0, 0, 10, 10, 1000, 60_000])
             day = DAY + timedelta(days=chance.choice([0, 0, 0, 1]))
             report(audit.log_event("x", {"thread": thread, "text": "x" * size}, time=day))
 
@@ -182,10 +186,11 @@ def record_in_worker(number: int) -> str:
 
 
 def interrupt(store: str, what: str, count: str) -> None:
-    """Record while a timer interrupts at random moments; the handler records too, or raises, or does both."""
+    """Record while a timer interrupts at random moments; the handler records too, or flushes, or raises."""
     audit = open_logger(store)
     chance = random.Random(7)
     raised = 0
+    inside = False
 
     class Interruption(Exception):
         pass
@@ -194,27 +199,28 @@ def interrupt(store: str, what: str, count: str) -> None:
         signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.00002, 0.0005))
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        again()
+        nonlocal inside
         if "record" in what:
             report(audit.log_event("handler"))
         if "flush" in what:
             audit.flush()
-        if "raise" in what:
+        again()
+        if "raise" in what and inside:
+            inside = False
             raise Interruption
 
     signal.signal(signal.SIGALRM, handle)
     again()
-    done = 0
-    while done < int(count):
+    for number in range(int(count)):
+        event_id = None
         try:
-            event_id = audit.log_event("main", {"number": done})
-            try:
-                report(event_id)
-            except Interruption:
-                report(event_id)
-            done += 1
+            inside = True
+            event_id = audit.log_event("main", {"number": number})
+            inside = False
         except Interruption:
             raised += 1
+        if event_id is not None:
+            report(event_id)
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
     report("raised", raised)
@@ -304,6 +310,36 @@ def run_as_daemon(folder: str) -> None:
     audit.rotate()
     report(audit.log_event("x"))
     report(len(audit.query_events()))
+
+
+def tear(store: str) -> None:
+    """Record across an outage on a disk with room for half a line and for no other file."""
+    warnings.simplefilter("ignore", RecordingWarning)
+    disk = Path(store).parent
+    audit = open_logger(store)
+    report(audit.log_event("before"))
+    names = []
+    with suppress(OSError):
+        while True:
+            name = disk / f"name-{len(names)}"
+            name.touch()
+            names.append(name)
+    ballast = os.open(names[0], os.O_WRONLY | os.O_APPEND)
+    for size in (1 << 20, 1 << 12, 1):
+        with suppress(OSError):
+            while os.write(ballast, b"x" * size):
+                pass
+    os.close(ballast)
+    os.truncate(names[0], names[0].stat().st_size - 40_000)
+    report(audit.log_event("large", message="x" * 100_000))
+    report(audit.log_event("small"))
+    time.sleep(0.15)
+    report(audit.log_event("small"))
+    for name in names:
+        name.unlink()
+    time.sleep(0.15)
+    report(audit.log_event("after"))
+    audit.close()
 
 
 def wait(store: str) -> None:

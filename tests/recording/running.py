@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import auditkit
@@ -19,17 +19,34 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).with_name("programs.py")
 
 
-def start(program: str, *arguments: object, stdout: int = subprocess.PIPE, **environment: str) -> subprocess.Popen[str]:
-    """Start a program; what it prints is read by the caller."""
+started: list[subprocess.Popen[str]] = []
+"""What a test has started; the fixture `store` ends what is still running."""
+
+
+def start(program: str, *arguments: object, under: Sequence[str] = (), **environment: str) -> subprocess.Popen[str]:
+    """Start a program, perhaps under another; what it prints is read by the caller."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    return subprocess.Popen(
-        [sys.executable, str(PROGRAMS), program, *map(str, arguments)],
+    process = subprocess.Popen(
+        [*under, sys.executable, str(PROGRAMS), program, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": path, **environment},
         stdin=subprocess.DEVNULL,
-        stdout=stdout,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    started.append(process)
+    return process
+
+
+def read_line(process: subprocess.Popen[str]) -> str:
+    """Read the first line a program prints, and no byte more, so that `finish` gets the others."""
+    assert process.stdout is not None
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(process.stdout.fileno(), 1)
+        assert byte, f"the program ended: {process.communicate()[1][-4000:]}"
+        line += byte
+    return line.decode().strip()
 
 
 def finish(process: subprocess.Popen[str], *, code: int | None = 0) -> tuple[list[str], str]:
@@ -39,9 +56,11 @@ def finish(process: subprocess.Popen[str], *, code: int | None = 0) -> tuple[lis
     return out.splitlines(), err
 
 
-def run(program: str, *arguments: object, code: int | None = 0, **environment: str) -> tuple[list[str], str]:
+def run(
+    program: str, *arguments: object, code: int | None = 0, under: Sequence[str] = (), **environment: str
+) -> tuple[list[str], str]:
     """Run a program to its end."""
-    return finish(start(program, *arguments, **environment), code=code)
+    return finish(start(program, *arguments, under=under, **environment), code=code)
 
 
 def open_trail(store: Path) -> AuditTrail:

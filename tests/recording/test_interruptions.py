@@ -1,4 +1,4 @@
-"""Signals, exceptions and finalisers in the middle of a call: no event is torn, doubled, or put into another's place."""
+"""Signals, exceptions and finalisers in the middle of a call: no event is torn, doubled or misplaced."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.recording import independent
-from tests.recording.running import SECRET, check_sound, finish, open_trail, read_ids, run, start
+from tests.recording.running import SECRET, check_sound, finish, open_trail, read_ids, read_line, run, start
 
 ROOT_KEY = independent.root_of_secret(SECRET)
 
@@ -57,10 +57,7 @@ def test_a_handler_that_raises_out_of_a_call(store: Path, what: str) -> None:
 def test_a_handler_that_closes_the_logger(store: Path, how: str) -> None:
     """SIGTERM's handler closes in the middle of whatever is recorded; the end is signed and nothing is lost."""
     processes = [start("terminate", store, how) for _ in range(6)]
-    for process in processes:
-        assert process.stdout is not None
-        process.stdout.readline()
-    ids = []
+    ids = [read_line(process) for process in processes]
     for number, process in enumerate(processes):
         time.sleep(0.003 * number)
         process.send_signal(signal.SIGTERM)
