@@ -215,7 +215,7 @@ class _Writer:
         try:
             os.ftruncate(self._descriptor, self.size)
         except OSError:
-            # The torn line stays as the end of this part; the lines that follow go to a new one, as soon as there is one.
+            # The torn line stays as the end of this part; what follows goes to a new one, as soon as there is one.
             self.abandon()
             with suppress(OSError):
                 self.open_next_part()

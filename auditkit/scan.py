@@ -199,7 +199,7 @@ def _drop_sealed(table: pa.Table, state: LedgerState) -> pa.Table:
         if seq >= (head.next if head else 0) and (writer, seq) not in seen:
             seen.add((writer, seq))
             keep.append(index)
-    return table if len(keep) == table.num_rows else table.take(keep)
+    return table if len(keep) == table.num_rows else table.take(pa.array(keep, pa.int64()))
 
 
 def scan_events(

@@ -27,7 +27,7 @@ from auditkit import note, tree
 from auditkit.errors import AuditError, StoreDamaged
 from auditkit.event import NEWER
 from auditkit.keys import Keys
-from auditkit.store import durable, journal, ledger
+from auditkit.store import durable, engine, journal, ledger
 from auditkit.store.description import StoreDescription, read_description, set_public_key
 from auditkit.store.journal import Part
 from auditkit.store.keyring import read_secret
@@ -320,8 +320,10 @@ def main() -> int:
     """Seal as a child process asked to: a request on standard input, the result on standard output."""
     import pyarrow
 
+    # The application's threads come first: this process keeps to one core of its machine.
     pyarrow.set_cpu_count(1)
     pyarrow.set_io_thread_count(1)
+    engine.limit_threads(1)
     request = orjson.loads(sys.stdin.buffer.read())
     try:
         result = seal_store(

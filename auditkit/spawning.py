@@ -40,19 +40,30 @@ def can_seal() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("pyarrow", "duckdb", "cryptography"))
 
 
-def find_python() -> list[str] | None:
-    """Find the command that runs Python: ``$AUDITKIT_PYTHON``, this interpreter, or an installed ``auditkit``.
+def find_python() -> str | None:
+    """Find the command that runs Python: ``$AUDITKIT_PYTHON``, this interpreter, or ``python3`` on the path.
 
     In an embedded interpreter ``sys.executable`` is the application itself; running it again would start a second
     application.
     """
     if named := os.environ.get("AUDITKIT_PYTHON"):
-        return [named]
+        return named
     for candidate in (sys.executable, getattr(sys, "_base_executable", None)):
         if candidate and Path(candidate).name.lower().startswith(("python", "pypy")):
-            return [candidate]
-    found = shutil.which("python3")
-    return [found] if found and not getattr(sys, "frozen", False) else None
+            return candidate
+    return None if getattr(sys, "frozen", False) else shutil.which("python3")
+
+
+def _make_environment(python: str) -> dict[str, str]:
+    """Make the child's environment: one thread for each library, and modules from where this process has them.
+
+    With ``-m`` alone the working directory would come first, and whoever can write there could have a module of his
+    own loaded in a process that holds the key; ``-P`` keeps it out (Python 3.11).
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1"}
+    if python in (sys.executable, getattr(sys, "_base_executable", None)):
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if Path(path).is_absolute())
+    return environment
 
 
 def start_sealer(
@@ -74,13 +85,16 @@ def start_sealer(
     if python is None:
         return None
     request = {"store": str(layout.root.absolute()), "keys": keys.to_secret(), "live": live, "wait": wait}
-    command = [*python, "-m", "auditkit.sealing"]
+    command = [python, "-P", "-m", "auditkit.sealing"]
     nice = shutil.which("nice") if low_priority else None
     if nice:
         command = [nice, "-n", "19", *command]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1"}
     child = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_make_environment(python),
     )
     assert child.stdin is not None
     child.stdin.write(orjson.dumps(request))

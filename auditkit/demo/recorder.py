@@ -142,7 +142,7 @@ def _open(folder: DemoFolder) -> AuditTrail:
 
 
 def _run_workers(folder: DemoFolder, events: int, seed: int, now: datetime) -> None:
-    command = [*(find_python() or [sys.executable]), "-m", "auditkit.demo.worker"]
+    command = [find_python() or sys.executable, "-m", "auditkit.demo.worker"]
     children = []
     try:
         for worker in range(WORKERS):

@@ -23,6 +23,9 @@ from auditkit.store.ledger import LedgerState
 if TYPE_CHECKING:
     import duckdb
 
+MARGIN_ROWS: Final = 1000
+"""How many rows more than it has bytes a file may have, to be read although nothing vouches for it."""
+
 _WITNESSES: Final = 8
 
 RESTORE: Final = "keep the store as evidence, and restore the file from a backup to compare"
@@ -178,12 +181,12 @@ class Inspection:
 
 def _read_opened(path: Path, writer: str) -> str | None:
     try:
-        for table in segments.read_tables(path):
+        for table in segments.read_doubtful_tables(path, path.stat().st_size + MARGIN_ROWS):
             names, seqs = table.column("writer").to_pylist(), table.column("seq").to_pylist()
             for index, name in enumerate(names):
                 if name == writer and seqs[index] == 0:
                     details: str | None = table.column("details")[index].as_py()
                     return details
-    except StoreDamaged:
+    except (StoreDamaged, OSError):
         return None  # the damage is reported where that segment itself is checked
     return None

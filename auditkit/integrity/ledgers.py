@@ -55,7 +55,7 @@ def check_ledger(check: Inspection) -> LedgerState:
             commit = ledger.read_commit(check.layout, number)
         except StoreDamaged as error:
             check.report("tampered", "finding", file, "a ledger commit", str(error).removeprefix(f"{file}: "))
-            check.ledger_whole = False
+            state = _pass_over(check, state, number)
             continue
         except OSError as error:
             check.report(
@@ -66,21 +66,19 @@ def check_ledger(check: Inspection) -> LedgerState:
                 str(error),
                 advice="check its permissions",
             )
-            check.ledger_whole = False
+            state = _pass_over(check, state, number)
             continue
-        if not _check_commit(check, state, commit, number, verifier_key):
-            check.ledger_whole = False
-        try:
-            if check.ledger_whole:
-                _report_holes(check, state, commit)
-                state = ledger.apply_commit(state, commit)
-            else:
-                state = _skip_to(state, commit, number)
-        except ValueError:
-            # Its leaves don't fit the tree, which has just been reported.
+        check.checked_commits += 1
+        sound, authentic = _check_commit(check, state, commit, number, verifier_key)
+        if sound and check.ledger_whole:
+            _report_holes(check, state, commit)
+            state = ledger.apply_commit(state, commit)
+        elif authentic:
             check.ledger_whole = False
             state = _skip_to(state, commit, number)
-        check.checked_commits += 1
+        else:
+            # What it says of segments would accuse the wrong ones.
+            state = _pass_over(check, state, number)
     if verifier_key is not None and state.number and _lost_public_key(check):
         check.report("tampered", "finding", "store.json", f"the public key {verifier_key}", "none")
     if state.number:
@@ -158,8 +156,20 @@ def _skip_to(state: LedgerState, commit: Commit, number: int) -> LedgerState:
     )
 
 
-def _check_commit(check: Inspection, state: LedgerState, commit: Commit, number: int, verifier_key: str | None) -> bool:
-    """Check a commit, and tell whether it is sound; its place in the tree only if everything before it was."""
+def _pass_over(check: Inspection, state: LedgerState, number: int) -> LedgerState:
+    """Go on behind a commit that nothing can be taken from."""
+    check.ledger_whole = False
+    return replace(state, number=number)
+
+
+def _check_commit(
+    check: Inspection, state: LedgerState, commit: Commit, number: int, verifier_key: str | None
+) -> tuple[bool, bool]:
+    """Check a commit; its place in the tree only if everything before it was sound.
+
+    Returns:
+        Whether it is sound, and whether its content is what a sealer with the key wrote.
+    """
     sound = True
     file = f"ledger/{check.layout.commit(number).name}"
 
@@ -186,12 +196,13 @@ def _check_commit(check: Inspection, state: LedgerState, commit: Commit, number:
     elif commit.number != number:
         accuse(f"commit {number}", f"commit {commit.number}")
     if check.keys is None or check.table is None:
-        return sound
+        return sound, sound
     key = check.table.get(commit.key_n)
-    if key is None or not ledger.verify_mac(commit, check.description.store, key):
+    authentic = key is not None and ledger.verify_mac(commit, check.description.store, key)
+    if not authentic:
         accuse(f"the MAC of key {check.keys.key_id}, number {commit.key_n}", "another MAC")
     else:
         check.used[commit.key_n] += 1
     if verifier_key is not None and not note.verify_note(note.parse_note(commit.checkpoint), verifier_key):
         accuse("a note signed with the store's key", "no valid signature of it")
-    return sound
+    return sound, authentic

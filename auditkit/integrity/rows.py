@@ -95,7 +95,8 @@ def _find_unproved(
     unsigned = sum(row.mac is None for row in stored)
     keys = check.writer_keys
     if keys is None or unsigned == len(stored):
-        check.unsigned[writer] += unsigned
+        if unsigned:
+            check.unsigned[writer] += unsigned
         return []
     leaves = [hash_line(row.line) for row in stored]
     before = (GENESIS if stored[0].seq == 0 else prev) if stored[0].seq == first else None

@@ -12,7 +12,7 @@ from auditkit.errors import StoreDamaged
 from auditkit.event import GAP, GENESIS, LINE_TAIL_BYTES
 from auditkit.integrity.chains import group_ranges
 from auditkit.integrity.findings import Finding
-from auditkit.integrity.inspection import Inspection
+from auditkit.integrity.inspection import MARGIN_ROWS, Inspection
 from auditkit.integrity.rows import StoredRows, check_chain, order_rows
 from auditkit.store import ledger, segments
 from auditkit.store.layout import read_segment_name
@@ -105,8 +105,7 @@ def _check_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, p
         check.checked_events += entry.rows
         return
     try:
-        # Neither the file nor, after tampering, the ledger is to be believed: a row takes up some room.
-        rows = _read_rows(check, path, limit=min(entry.rows * 2, size) + 1000)
+        rows = _read_rows(check, path, None if sound else min(entry.rows * 2, size) + MARGIN_ROWS)
     except StoreDamaged as error:
         check.report(
             "tampered",
@@ -178,11 +177,11 @@ def _prove_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, p
     return tuple(tree.build_nodes(entry.leaves[0].first, bytes(leaves))) == entry.leaves[0].nodes
 
 
-def _read_rows(check: Inspection, path: Path, limit: int) -> StoredRows:
+def _read_rows(check: Inspection, path: Path, limit: int | None) -> StoredRows:
+    """Read all rows of a segment; a limit is for one that nothing vouches for."""
     rows = StoredRows()
-    for table in segments.read_tables(path):
-        if len(rows.leaves) + table.num_rows > limit:
-            raise StoreDamaged(f"expected at most {limit} rows in {path}, found more")
+    tables = segments.read_tables(path) if limit is None else segments.read_doubtful_tables(path, limit)
+    for table in tables:
         rows.add(table, segments.rebuild_lines(table, check.description.store, check.connection))
     return rows
 
@@ -239,15 +238,8 @@ def check_unlisted(check: Inspection, state: LedgerState) -> None:
     for name in unlisted:
         if name in sealed_meanwhile:
             continue
-        if not check.ledger_whole and _is_named_by_content(found[name], name):
-            check.report(
-                "unverifiable",
-                "incomplete",
-                name,
-                "a commit that lists it",
-                "none: it may be one of those that a missing or damaged commit added",
-                advice="restore the ledger from a backup",
-            )
+        if not check.ledger_whole and read_segment_name(name) is not None and found[name].is_file():
+            _check_orphan(check, name, found[name])
             continue
         check.report(
             "tampered",
@@ -271,9 +263,27 @@ def _list_later(check: Inspection, state: LedgerState) -> set[str]:
     return later
 
 
-def _is_named_by_content(path: Path, name: str) -> bool:
-    """Tell whether a file has the name that a sealer would have given it."""
+def _check_orphan(check: Inspection, name: str, path: Path) -> None:
+    """Check a segment that a missing or damaged commit may have listed: by its name, and its events by themselves."""
     try:
-        return read_segment_name(name) is not None and segments.digest_file(path)[:16] == path.stem
-    except OSError:
-        return False
+        digest, size = segments.digest_file(path), path.stat().st_size
+        rows = _read_rows(check, path, size + MARGIN_ROWS) if check.deep else StoredRows()
+    except (StoreDamaged, OSError) as error:
+        check.report("tampered", "finding", name, "a segment", str(error))
+        return
+    if digest[:16] != path.stem:
+        check.report("tampered", "finding", name, "the content that the file is named by", f"SHA-256 {digest}")
+    else:
+        check.report(
+            "unverifiable",
+            "incomplete",
+            name,
+            "a commit that lists it",
+            "none: it may be one of those that a missing or damaged commit added",
+            advice="restore the ledger from a backup",
+        )
+    for writer, details in rows.opened.items():
+        check.learn_number(writer, details)
+    for writer, found in rows.by_writer.items():
+        stored = order_rows(check, name, writer, found)
+        check_chain(check, name, writer, stored, stored[0].seq, stored[-1].seq, None, None, rows.gaps)

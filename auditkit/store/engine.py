@@ -58,6 +58,12 @@ def connect() -> duckdb.DuckDBPyConnection:
         return _engine.instance.cursor()
 
 
+def limit_threads(count: int) -> None:
+    """Hold all queries of this process to a number of threads."""
+    with connect() as connection:
+        connection.execute(f"SET GLOBAL threads = {int(count)}")
+
+
 def _renew_lock() -> None:
     global _lock
     _lock = threading.Lock()

@@ -53,6 +53,10 @@ ROW_GROUP_ROWS: Final = 131_072
 CHUNK_BYTES: Final = 8 << 20
 """How much of a journal is turned into columns at a time; larger chunks cost more in fresh memory than they save."""
 
+DOUBTFUL_ROWS: Final = 4096
+DOUBTFUL_BYTES: Final = 1 << 30
+"""How many rows of a file that nothing vouches for are read at a time, and how much text it may hold altogether."""
+
 _BLOOM_COLUMNS: Final = ("lead_id",)
 _DELTA_COLUMNS: Final = ("seq", "time", "duration_us")
 _PLAIN_COLUMNS: Final = ("v", "details", "mac", "leaf", *_DELTA_COLUMNS)
@@ -361,7 +365,7 @@ class SegmentWriter:
         if not self._extend_run(writer, table, lines if not rejects else []):
             numbered = [(number + i, line) for i, line in enumerate(lines) if good[i]]
             keep = self._follow_chain(writer, table, numbered, rejects)
-            table = table.take(keep)
+            table = table.take(pa.array(keep, pa.int64()))
         if table.num_rows:
             self._append(table)
         return rejects
@@ -555,6 +559,45 @@ def read_tables(path: Path, rows: int = ROW_GROUP_ROWS // 2) -> Iterator[pa.Tabl
         raise StoreDamaged(f"expected readable pages in the segment {path}, found damage: {error}") from error
     finally:
         file.close()
+
+
+def read_doubtful_tables(path: Path, max_rows: int) -> Iterator[pa.Table]:
+    """Read a file that nothing vouches for, as `read_tables` does, without believing what it says of its size.
+
+    A few hundred bytes of Parquet can stand for gigabytes: a text is stored once, and a number says how often it is
+    meant. So texts are kept as a dictionary and measured before they are laid out.
+
+    Args:
+        path: The file.
+        max_rows: Most rows that are read.
+
+    Raises:
+        StoreDamaged: If it isn't a sound segment, or too large.
+    """
+    open_segment(path).close()
+    schema = make_schema()
+    texts = [field.name for field in schema if field.type == pa.string()]
+    rows = size = 0
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=texts) as file:
+            if file.metadata.num_rows > max_rows:
+                raise StoreDamaged(f"expected at most {max_rows} rows in {path}, found {file.metadata.num_rows}")
+            for batch in file.iter_batches(batch_size=DOUBTFUL_ROWS, use_threads=False):
+                rows += batch.num_rows
+                size += sum(_measure(batch.column(name)) for name in texts)
+                if rows > max_rows or size > DOUBTFUL_BYTES:
+                    raise StoreDamaged(f"expected at most {max_rows} rows and {DOUBTFUL_BYTES} bytes in {path}")
+                table = pa.Table.from_batches([batch]).cast(schema)
+                table.validate(full=True)
+                yield table
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise StoreDamaged(f"expected readable pages in the segment {path}, found damage: {error}") from error
+
+
+def _measure(texts: pa.DictionaryArray) -> int:
+    """Add up how many bytes texts take when each stands for itself."""
+    lengths = pc.binary_length(texts.dictionary)
+    return pc.sum(lengths.take(texts.indices.drop_null())).as_py() or 0
 
 
 def locate_segment(layout: Layout, name: str) -> Path | None:

@@ -282,7 +282,6 @@ def outgrow(store: str, count: str) -> None:
     work(int(count))
     gc.collect()
     report(measure() - before)
-    report(len(os.listdir(os.path.join(store, "journal"))))  # noqa: PTH118, PTH208
 
 
 def exhaust_threads(store: str) -> None:
@@ -340,6 +339,13 @@ def tear(store: str) -> None:
     time.sleep(0.15)
     report(audit.log_event("after"))
     audit.close()
+
+
+def rotate(store: str) -> None:
+    """Record one event and have it sealed."""
+    audit = open_logger(store)
+    report(audit.log_event("x"))
+    audit.rotate()
 
 
 def wait(store: str) -> None:
