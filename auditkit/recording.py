@@ -506,18 +506,23 @@ class Recorder:
                 self._close_writer(next(iter(self._writers)))
             before = self._current
             writer = _Writer(self, day, before.name if before else self._parent, now_us, time_us)
+            self._writers[day] = writer
             if before is not None and before.end_us <= writer.start_us and writer.end_us > now_us >= writer.start_us:
                 # Midnight: yesterday's chain is complete, and its partition can be sealed.
                 self._close_writer(find_day(before.start_us))
                 self._on_part()
         self._writers[day] = writer
-        self._current = None if self._closed else writer
+        self._current = None if self._is_closed() else writer
         if self._lost:
             lost, self._lost = self._lost, 0
             writer.append_gap(lost)
         if self.waiting.total:
             self.write_waiting()
         return writer
+
+    def _is_closed(self) -> bool:
+        """Tell whether a signal handler has closed the recorder meanwhile."""
+        return self._closed
 
     def _lose(self, error: OSError | KeyProblem) -> str:
         """Count an event for which no chain could be opened, or raise, as the application chose."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import date
@@ -103,13 +103,23 @@ def make_query(
     for column, wanted in filters.items():
         if wanted is None:
             continue
-        values = (wanted,) if isinstance(wanted, str) else tuple(wanted)
-        if not all(isinstance(value, str) for value in values):
-            raise UsageError(f"expected text or a list of texts as {column}, found {wanted!r:.200}")
+        listed: list[object] = [wanted] if isinstance(wanted, str) or not isinstance(wanted, Iterable) else [*wanted]
+        values = tuple(str(value) for value in listed if isinstance(value, str) and _is_text(value))
+        if len(values) < len(listed):
+            raise UsageError(f"expected text or a list of texts as {column}, found {wanted!a:.200}")
         equal.append((column, values))
         if column == "type" and any(value.startswith(INTERNAL_PREFIX) for value in values):
             internal = True
     return Query(tuple(equal), since_us, until_us, internal)
+
+
+def _is_text(value: str) -> bool:
+    """Tell whether a text has no lone surrogates; no event has any."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -299,7 +309,8 @@ class _select:  # noqa: N801 - reads as the verb it is, as contextlib's own mana
         ordered: bool,
     ) -> None:
         where, parameters = query.to_sql()
-        files = [_find_file(snapshot.layout, e, self._resources) for e in _choose_segments(snapshot, query)]
+        self._entries = _choose_segments(snapshot, query)
+        files = [_find_file(snapshot.layout, entry, self._resources) for entry in self._entries]
         sources = []
         if files:
             quoted = ", ".join(_quote_path(file) for file in files)
@@ -338,15 +349,29 @@ class _select:  # noqa: N801 - reads as the verb it is, as contextlib's own mana
             self._explain(error)
 
     def _explain(self, error: BaseException) -> None:
-        if isinstance(error, duckdb.Error):
+        # A query that is too large for the memory is no damage.
+        if isinstance(error, duckdb.Error) and not isinstance(error, duckdb.OutOfMemoryException):
+            layout = self._snapshot.layout
+            path = _find_damaged(layout, self._entries)
+            place = f"a readable segment at {path}" if path else f"readable segments in {layout.events}"
             raise StoreDamaged(
-                f"expected readable segments in {self._snapshot.layout.events}, found damage ({str(error)[:300]}): "
-                "run `auditkit integrity` to see which file, and restore it from a backup"
+                f"expected {place}, found damage ({str(error)[:300]}): "
+                "run `auditkit integrity` for the whole damage, and restore the file from a backup"
             ) from error
 
 
 def _choose_segments(snapshot: Snapshot, query: Query) -> list[SegmentEntry]:
     return [e for e in snapshot.state.segments.values() if query.overlaps(e.time_min, e.time_max)]
+
+
+def _find_damaged(layout: Layout, entries: Sequence[SegmentEntry]) -> Path | None:
+    """Find the first segment that isn't the file the ledger lists; the engine doesn't always say which it read."""
+    for entry in entries:
+        path = segments.locate_segment(layout, entry.path)
+        with contextlib.suppress(OSError):
+            if path is not None and segments.digest_file(path) != entry.sha256:
+                return path
+    return None
 
 
 def _find_file(layout: Layout, entry: SegmentEntry, resources: ExitStack) -> Path:

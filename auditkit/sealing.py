@@ -179,8 +179,9 @@ def _write_segments(layout: Layout, state: LedgerState, *, live: bool) -> _Plan:
                         path = layout.staging / f"writing-{os.getpid()}-{len(plan.segments)}.parquet"
                         segment = SegmentWriter(path, state.store, day, heads, held)
                     rejects = segment.add(writer, lines, number)
-                    if any(reject.reason.startswith(NEWER) for reject in rejects):
-                        # A newer auditkit's journal is not damaged: it stays for a sealer that knows its version.
+                    if rejects and rejects[0].number == 1 and rejects[0].reason.startswith(NEWER):
+                        # A newer auditkit's journal is not damaged: it stays for a sealer that knows its version. A
+                        # journal is of one version, so a line of another one further down is set aside as any other.
                         kept.append(part)
                         break
                     if rejects:

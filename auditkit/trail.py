@@ -8,11 +8,12 @@ from dataclasses import replace
 from datetime import date, datetime, tzinfo
 from functools import reduce
 from html import escape
+from numbers import Integral
 from operator import add
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from auditkit import times
-from auditkit.errors import KeyProblem, UsageError, require
+from auditkit.errors import KeyProblem, StoreError, StoreMissing, UsageError, require
 from auditkit.keys import Keys
 from auditkit.scan import (
     COLUMNS,
@@ -42,6 +43,9 @@ Moment = datetime | date | str
 
 Choice = str | Sequence[str]
 """One value or several."""
+
+_TYPES_SHOWN: Final = 20
+"""Types that a notebook shows of a trail; there may be as many as events."""
 
 _ACTIVITY: Final = ("time", "type", "actor", "lead_id", "outcome", "workflow")
 
@@ -78,7 +82,8 @@ def open(  # noqa: A001 - auditkit.open, as gzip.open and tarfile.open
         True
         >>> folder.cleanup()
     """
-    layout = Layout(choose_path(path))
+    # Absolute: with the working directory the store would change to another, or to none.
+    layout = Layout(choose_path(path).absolute())
     return AuditTrail(layout, secret_key=secret_key, key_file=key_file)
 
 
@@ -149,8 +154,7 @@ class AuditTrail:
             StoreDamaged: If a segment or the ledger can't be read: an incomplete answer is never given as a whole one.
         """
         chosen = _check_columns(columns)
-        if limit is not None and limit < 0:
-            raise UsageError(f"expected a limit of 0 or more, found {limit!r}")
+        _check_limit(limit)
         query = self._make_query(
             since, until, tz, include_internal, type=type, actor=actor, lead_id=lead_id, workflow=workflow,
             outcome=outcome, operation=operation,
@@ -192,17 +196,23 @@ class AuditTrail:
             ordered: False is faster, for sums that don't care.
             tz: See `events`.
 
-        Yields:
-            DataFrames with the columns that were asked for; none if nothing matches.
+        Returns:
+            DataFrames with the columns that were asked for; none if nothing matches. They are those of the moment of
+            the call.
+
+        Raises:
+            UsageError: If a filter, a time, a column or the number of rows can't be meant.
+            StoreDamaged: As in `events`, perhaps while the pieces are taken.
         """
         chosen = _check_columns(columns)
+        if not _is_count(batch_rows) or batch_rows < 1:
+            raise UsageError(f"expected batch_rows of 1 or more, found {batch_rows!r:.100}")
         query = self._make_query(
             since, until, tz, include_internal, type=type, actor=actor, lead_id=lead_id, workflow=workflow,
             outcome=outcome, operation=operation,
         )  # fmt: skip
         snapshot = self._take_snapshot(query)
-        for table in stream_events(snapshot, query, chosen, rows=batch_rows, ordered=ordered):
-            yield _to_frame(table)
+        return map(_to_frame, stream_events(snapshot, query, chosen, rows=batch_rows, ordered=ordered))
 
     def count(
         self,
@@ -253,11 +263,11 @@ class AuditTrail:
         from auditkit.charts.activity import draw_types
         from auditkit.view import View
 
+        span = times.parse_range(since, until)
         summary = self._summarise(
             lambda frame: activity.summarise(frame, by=("type",), distinct=("lead_id", "actor")),
             _ACTIVITY,
-            since,
-            until,
+            span,
             workflow=workflow,
         )
         arguments = {"workflow": workflow, "since": since, "until": until}
@@ -267,7 +277,7 @@ class AuditTrail:
             draw_types,
             python=self._say_python("statistics", **arguments),
             cli=self._say_cli("stats", **arguments),
-            note=_say_range(since, until),
+            note=_say_range(span),
         )
 
     def errors(self, since: Moment | None = None, until: Moment | None = None, limit: int | None = None) -> View:
@@ -286,8 +296,10 @@ class AuditTrail:
         from auditkit.charts.failures import draw_failures
         from auditkit.view import View
 
+        _check_limit(limit)
+        span = times.parse_range(since, until)
         columns = ("error_type", "operation", "workflow", *failures.COLUMNS)
-        summary = self._summarise(failures.summarise, columns, since, until, outcome="failure")
+        summary = self._summarise(failures.summarise, columns, span, outcome="failure")
         frame = summary.to_frame()
         arguments = {"since": since, "until": until, "limit": limit}
         return View(
@@ -296,7 +308,7 @@ class AuditTrail:
             draw_failures,
             python=self._say_python("errors", **arguments),
             cli=self._say_cli("errors", **arguments),
-            note=_say_range(since, until),
+            note=_say_range(span),
         )
 
     def performance(
@@ -317,12 +329,9 @@ class AuditTrail:
         from auditkit.charts.latency import draw_percentiles
         from auditkit.view import View
 
+        span = times.parse_range(since, until)
         summary = self._summarise(
-            latency.summarise,
-            ("time", "operation", "duration_us", "outcome"),
-            since,
-            until,
-            operation=operation,
+            latency.summarise, ("time", "operation", "duration_us", "outcome"), span, operation=operation
         )
         arguments = {"operation": operation, "since": since, "until": until}
         return View(
@@ -331,7 +340,7 @@ class AuditTrail:
             draw_percentiles,
             python=self._say_python("performance", **arguments),
             cli=self._say_cli("performance", **arguments),
-            note=_say_range(since, until),
+            note=_say_range(span),
         )
 
     def count_statistics(self, workflow: Choice | None = None) -> dict[str, Any]:
@@ -405,21 +414,29 @@ class AuditTrail:
     # -- the trail itself ---------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        days = self.days()
-        span = f"{days[0]} to {days[-1]}" if days else "no events yet"
+        try:
+            span = _say_days(self.days())
+        except StoreError as error:
+            # A debugger prints a trail wherever it meets one.
+            span = f"unreadable: {type(error).__name__}"
         return f"AuditTrail({str(self.path)!r}, store_id={self.store_id!r}, {span})"
 
     def _repr_html_(self) -> str:
-        frame = self.statistics().frame
-        total = int(frame["n"].sum()) if len(frame) else 0
-        days = self.days()
-        span = f"{days[0]} to {days[-1]} (UTC)" if days else "no events yet"
+        from auditkit.charts.text import clean_text
+
+        head = f"<b>AuditTrail</b> <code>{escape(clean_text(self.path, 1000))}</code>"
+        try:
+            frame, days = self.statistics().frame, self.days()
+        except StoreError as error:
+            return f"<div>{head}<br>{escape(clean_text(error, 1000))}</div>"
+        shown = frame.head(_TYPES_SHOWN)
         rows = "".join(
-            f"<tr><td>{escape(str(t))[:80]}</td><td>{n:,}</td></tr>"
-            for t, n in zip(frame["type"], frame["n"], strict=True)
+            f"<tr><td>{escape(clean_text(kind, 80))}</td><td>{n:,}</td></tr>"
+            for kind, n in zip(shown["type"], shown["n"], strict=True)
         )
+        more = f"<br>the {len(shown)} most frequent of {len(frame):,} types" if len(frame) > len(shown) else ""
         return (
-            f"<div><b>AuditTrail</b> <code>{escape(str(self.path))}</code><br>{total:,} events, {span}"
+            f"<div>{head}<br>{int(frame['n'].sum()):,} events, {_say_days(days)}{more}"
             f"<table><thead><tr><th>type</th><th>events</th></tr></thead><tbody>{rows}</tbody></table>"
             "Try <code>.events(since='24h')</code>, <code>.errors()</code>, <code>.verify()</code></div>"
         )
@@ -430,6 +447,11 @@ class AuditTrail:
         return self._keys
 
     def _take_snapshot(self, query: Query | None) -> Snapshot:
+        if not self._layout.description.exists():
+            raise StoreMissing(
+                f"expected the store {self.store_id} at {self.path}, where it was when it was opened, found none: "
+                "open it where it is now"
+            )
         snapshot = take_snapshot(self._layout, self.store_id, query, self._state)
         self._state = snapshot.state
         return snapshot
@@ -449,19 +471,19 @@ class AuditTrail:
         self,
         summarise: Callable[[pd.DataFrame], Any],
         columns: Sequence[str],
-        since: Moment | None,
-        until: Moment | None,
+        span: times.TimeRange,
         **filters: Choice | None,
     ) -> Any:
         """Summarise the events that match, piece by piece: memory holds one piece and the summary."""
-        query = self._make_query(since, until, "UTC", False, **filters)
+        query = make_query(span.since_us, span.until_us, internal=False, **filters)
         snapshot = self._take_snapshot(query)
-        empty = scan_events(replace(snapshot, journals={}), Query((("type", ()),)), columns, limit=0)
+        nothing = replace(snapshot, state=replace(snapshot.state, segments={}), journals={})
+        empty = scan_events(nothing, query, columns)
         pieces = stream_events(snapshot, query, columns, ordered=False)
         return reduce(add, (summarise(_to_frame(piece)) for piece in pieces), summarise(_to_frame(empty)))
 
     def _say_python(self, method: str, **arguments: object) -> str:
-        given = ", ".join(f"{name}={value!r}" for name, value in arguments.items() if value is not None)
+        given = ", ".join(f"{name}={_say(value)!r}" for name, value in arguments.items() if value is not None)
         return f"auditkit.open({str(self.path)!r}).{method}({given})"
 
     def _say_cli(self, command: str, **arguments: object) -> str:
@@ -469,11 +491,30 @@ class AuditTrail:
 
         words = ["auditkit", command, "--store", str(self.path)]
         for name, value in arguments.items():
-            values = () if value is None else (value,) if isinstance(value, str | int | date) else tuple(value)  # type: ignore[arg-type]
-            for each in values:
-                text = each.isoformat() if isinstance(each, date) else str(each)
-                words += [f"--{name.replace('_', '-')}", text]
+            said = _say(value)
+            for each in said if isinstance(said, list) else [] if said is None else [said]:
+                words += [f"--{name.replace('_', '-')}", str(each)]
         return shlex.join(words)
+
+
+def _say(argument: object) -> str | int | list[str] | None:
+    """Write an argument so as to be copied: a time as text that `auditkit.times` reads, several values as a list."""
+    if isinstance(argument, datetime):
+        return times.from_us(times.to_us(argument)).isoformat()
+    if isinstance(argument, date):
+        return argument.isoformat()
+    if argument is None or isinstance(argument, Integral):
+        return None if argument is None else int(argument)
+    return str(argument) if isinstance(argument, str) else [str(value) for value in cast("Sequence[str]", argument)]
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and (not _is_count(limit) or limit < 0):
+        raise UsageError(f"expected a limit of 0 or more, found {limit!r:.100}")
 
 
 def _check_columns(columns: Sequence[str] | None) -> tuple[str, ...]:
@@ -485,6 +526,8 @@ def _check_columns(columns: Sequence[str] | None) -> tuple[str, ...]:
         raise UsageError(
             f"expected columns out of {', '.join(COLUMNS)}, found {', '.join(map(repr, unknown)) or 'none'}"
         )
+    if len(set(chosen)) < len(chosen):
+        raise UsageError(f"expected each column once, found {', '.join(chosen)}")
     return chosen
 
 
@@ -506,5 +549,9 @@ def _to_frame(table: pa.Table) -> pd.DataFrame:
     return typed
 
 
-def _say_range(since: Moment | None, until: Moment | None) -> str:
-    return str(times.parse_range(since, until)) if since is not None or until is not None else ""
+def _say_days(days: Sequence[date]) -> str:
+    return f"{days[0]} to {days[-1]} (UTC)" if days else "no events yet"
+
+
+def _say_range(span: times.TimeRange) -> str:
+    return "" if span == times.TimeRange() else str(span)

@@ -223,8 +223,9 @@ def test_every_example_was_chained_and_signed(tmp_path: Path) -> None:
 def test_a_line_is_never_longer_than_the_format_allows(tmp_path: Path, character: str, width: int) -> None:
     """Megabytes in every field at once are cut, with markers, and the event is still one sound line."""
     huge = character * (6_000_000 // width)
+    fields: dict[str, Any] = dict.fromkeys(COLUMNS, huge)
     with AuditLogger(tmp_path / "audit", secret_key=SECRET, enable_rotation=False) as audit:
-        event_id = audit.log_event("x", {"huge": huge, "more": [huge]}, **dict.fromkeys(COLUMNS, huge))
+        event_id = audit.log_event("x", {"huge": huge, "more": [huge]}, **fields)
     line = find_event(audit, event_id)
     assert len(line.body) + 100 < MAX_LINE_BYTES
     assert line.body == independent.print_body(line.fields)

@@ -65,7 +65,7 @@ def test_extra_fills_columns_and_details(audit: AuditLogger, log: logging.Logger
 def test_an_exception_is_a_failure_with_its_traceback(audit: AuditLogger, log: logging.Logger) -> None:
     """Type and traceback come from the exception; from ERROR on the outcome is failure unless it is given."""
     try:
-        {}["missing"]
+        dict[str, str]()["missing"]
     except KeyError:
         log.exception("no such key")
         log.critical("given", extra={"outcome": "handled"})

@@ -87,12 +87,11 @@ class WriterKeys:
         Args:
             writer: Id of the writer.
             numbers: Which numbers may be the one.
-            witnesses: Epoch, message (leaf of the event before and the body) and MAC of some of its events.
+            witnesses: Epoch, message (leaf of the event before and the body) and MAC of some of its events, by epoch.
 
         Returns:
             The number, None if none of them fits.
         """
-        ordered = sorted(witnesses)
         for number in numbers:
             if self._trials_left <= 0:
                 return None
@@ -101,7 +100,7 @@ class WriterKeys:
             if key is None:
                 continue
             at, key = 0, derive_writer_key(key, self._store, writer)
-            for epoch, message, mac in ordered:
+            for epoch, message, mac in witnesses:
                 self._trials_left -= (epoch - at) >> 3
                 while at < epoch:
                     at, key = at + 1, ratchet_epoch(key)

@@ -12,7 +12,7 @@ import orjson
 
 from auditkit.errors import StoreDamaged
 from auditkit.event import LINE_TAIL_BYTES
-from auditkit.integrity.chains import KeyTable, Row, WriterKeys
+from auditkit.integrity.chains import MAX_EPOCH, KeyTable, Row, WriterKeys
 from auditkit.integrity.findings import Finding, Kind, Severity, to_moment
 from auditkit.keys import Keys
 from auditkit.store import engine, segments
@@ -149,10 +149,12 @@ class Inspection:
         known = [
             (row.epoch, before + row.line[:-LINE_TAIL_BYTES] + b"}", row.mac)
             for row, before in zip(rows, [prev, *leaves], strict=False)
-            if before is not None and row.mac is not None
+            if before is not None and row.mac is not None and 0 <= row.epoch <= MAX_EPOCH
         ]
-        # A changed row disproves itself and the next one, so the witnesses come from all over the chain.
-        witnesses = known[:: max(1, len(known) // _WITNESSES)][:_WITNESSES] + known[-1:]
+        # A changed row disproves itself and the next one, so the witnesses come from all over the chain; those of a
+        # small epoch are heard first, as they cost the fewest steps.
+        spread = known[:: max(1, len(known) // (3 * _WITNESSES))] + known[-1:]
+        witnesses = sorted(spread)[:_WITNESSES]
         number = self.writer_keys.find_number(writer, range(1 if self.drawn is None else self.drawn), witnesses)
         if number is None:
             return False

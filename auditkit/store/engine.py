@@ -6,9 +6,12 @@ connection alone.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
 import tempfile
 import threading
+import weakref
 from typing import Final
 
 from auditkit.errors import explain_missing
@@ -26,18 +29,27 @@ class _Engine:
     """The instance of one process."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
         # What doesn't fit into memory goes to a folder that nobody else may enter; it goes with the process.
-        self._spill = tempfile.TemporaryDirectory(prefix="auditkit-")
+        spill = tempfile.mkdtemp(prefix="auditkit-")
+        self._clean_up = weakref.finalize(self, shutil.rmtree, spill, ignore_errors=True)
         self.instance: duckdb.DuckDBPyConnection = duckdb.connect(
             config={
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
                 "memory_limit": MEMORY_LIMIT,
-                "temp_directory": self._spill.name,
+                "temp_directory": spill,
             }
         )
         self.instance.execute("SET GLOBAL TimeZone = 'UTC'")
+
+    def abandon(self) -> None:
+        """Leave the parent's instance and its folder alone in a forked child.
+
+        The instance's threads aren't there any more, and its end would wait for them, at the child's exit too. So it
+        gets a reference that nobody gives back.
+        """
+        self._clean_up.detach()
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.instance))
 
 
 _engine: _Engine | None = None
@@ -52,8 +64,7 @@ def connect() -> duckdb.DuckDBPyConnection:
     """
     global _engine
     with _lock:
-        # A forked child inherits the instance without its threads, so it makes its own.
-        if _engine is None or _engine.pid != os.getpid():
+        if _engine is None:
             _engine = _Engine()
         return _engine.instance.cursor()
 
@@ -64,9 +75,13 @@ def limit_threads(count: int) -> None:
         connection.execute(f"SET GLOBAL threads = {int(count)}")
 
 
-def _renew_lock() -> None:
-    global _lock
+def _begin_anew() -> None:
+    """Let a forked child make an instance of its own."""
+    global _engine, _lock
     _lock = threading.Lock()
+    if _engine is not None:
+        _engine.abandon()
+        _engine = None
 
 
-os.register_at_fork(after_in_child=_renew_lock)
+os.register_at_fork(after_in_child=_begin_anew)

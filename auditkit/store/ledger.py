@@ -457,6 +457,9 @@ def read_commit(layout: Layout, number: int) -> Commit:
     """
     path = layout.commit(number)
     try:
+        if path.exists() and not path.is_file():
+            # Opening a planted pipe would wait for ever.
+            raise StoreDamaged(f"{path.parent.name}/{path.name}: expected a file, found something else")
         with path.open("rb") as file:
             data = file.read(MAX_COMMIT_BYTES)
     except FileNotFoundError as error:

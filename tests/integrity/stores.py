@@ -268,10 +268,19 @@ def say(verification: Verification) -> str:
 MONDAY, TUESDAY, WEDNESDAY = date(2020, 3, 2), date(2020, 3, 3), date(2020, 3, 4)
 
 TEXTS = (
-    "", "plain", 'quote " backslash \\ slash /', "tab\t newline\n return\r feed\f back\b", "nul \0 bell \x07 escape \x1b[31m",
-    "unit \x1f delete \x7f c1 \x9b", "line \u2028 paragraph \u2029", "emoji 👩🏽‍🚀 and 𝄞", "=cmd|' /C calc'!A0",
-    "<script>alert(1)</script>", "\ufeffbom and \ufffd", "\u202eoverride",
-)  # fmt: skip
+    "",
+    "plain",
+    'quote " backslash \\ slash /',
+    "tab\t newline\n return\r feed\f back\b",
+    "nul \0 bell \x07 escape \x1b[31m",
+    "unit \x1f delete \x7f c1 \x9b",
+    "line \u2028 paragraph \u2029",
+    "emoji 👩🏽 and 𝄞",
+    "=cmd|' /C calc'!A0",
+    "<script>alert(1)</script>",
+    "\ufeffbom and \ufffd",
+    "\u202eoverride",
+)
 
 
 def make_fields(number: int) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def tamper_with_segment(site: Site, path: Path, draw: Callable[[Any], Any]) -> C
     change = Change(name, {event}, {event})
     if what == "change" or (what == "swap" and len(rows) < 2):
         column = draw(st.sampled_from([*COLUMNS, "mac", "leaf"]))
-        writers = sorted({chain for chain, _ in rows}) + ["20200302-zzzzzzzzzzzzzzzz"]
+        writers = [*sorted({chain for chain, _ in rows}), "20200302-zzzzzzzzzzzzzzzz"]
         value = draw_value(draw, column, table.column(column)[place].as_py(), writers)
         table = change_cell(table, place, column, value)
         if column in ("writer", "seq"):

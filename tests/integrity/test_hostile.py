@@ -7,6 +7,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,7 +17,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import auditkit
 from auditkit.errors import AuditError
 from auditkit.event import make_schema
 from auditkit.integrity import Verification
@@ -35,7 +35,6 @@ from tests.integrity.stores import (
     say,
     write_segment,
 )
-from tests.integrity.tampering import change_cell
 
 
 @pytest.fixture(scope="session")
@@ -45,15 +44,12 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def read_everything(site: Site) -> None:
     """Read as a user would: an answer or an error of ours, and nothing else."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), suppress(AuditError):
         warnings.simplefilter("ignore")
-        try:
-            site.open().events(include_internal=True)
-        except AuditError as error:
-            assert str(error)
+        site.open().events(include_internal=True)
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_random_bytes_anywhere_are_survived(sample: Sample, workplace: Path, data: st.DataObject) -> None:
     """Any file of a store, its key included, may hold anything from some byte on."""
@@ -88,8 +84,6 @@ def test_what_is_no_file_is_found(site: Site, kind: str, place: str, deep: bool)
         "events": site.path / "events" / "date=2020-03-09",
     }[place]
     if kind == "pipe":
-        if place == "ledger":
-            pytest.skip("whoever may put a pipe among the commits may as well remove them")
         os.mkfifo(path)
     elif kind == "folder":
         path.mkdir()
@@ -116,56 +110,44 @@ def test_an_events_folder_that_is_a_file_is_survived(site: Site) -> None:
     (site.path / "events").write_text("nothing")
     verification = site.verify()
     assert verification.verdict != "ok"
-    assert {f.file for f in verification.findings if f.kind == "missing"} >= {"events/date=2020-03-03/"} or True
     assert sum(finding.events or 0 for finding in verification.findings if finding.kind == "missing") == 145
 
 
-def replace_segment(site: Site, table: pa.Table, **options: object) -> Path:
-    path = site.segments()[0]
-    pq.write_table(table, path, **options)
-    return path
-
-
 def make_constant_rows(rows: int, text: str) -> pa.Table:
-    schema = make_schema("sitesitesitesite")
-    values = {"integer": pa.scalar(1, pa.int64()), "text": pa.scalar(text)}
+    """Make rows that are all the same, as a dictionary and a count: what they stand for is never laid out here."""
     columns = []
-    for field in schema:
+    for field in make_schema():
         if field.type == pa.int64():
-            columns.append(pa.repeat(values["integer"], rows))
+            columns.append(pa.repeat(pa.scalar(1, pa.int64()), rows))
         elif field.type == pa.string():
-            columns.append(pa.repeat(values["text"], rows))
+            columns.append(pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), rows), pa.array([text])))
         elif pa.types.is_timestamp(field.type):
             columns.append(pa.repeat(pa.scalar(at(WEDNESDAY), field.type), rows))
         else:
             columns.append(pa.nulls(rows, field.type))
-    return pa.table(columns, schema=schema)
+    fields = [pa.field(f.name, c.type, f.nullable) for f, c in zip(make_schema(), columns, strict=True)]
+    return pa.table(columns, schema=pa.schema(fields))
 
 
-@pytest.mark.parametrize("rows, length", [(2_000_000, 1), (3000, 400_000)])
+@pytest.mark.parametrize("rows, length", [(2_000_000, 1), (3000, 100_000)])
 def test_a_small_file_that_stands_for_gigabytes_is_refused(site: Site, rows: int, length: int) -> None:
     """Repeated values cost a Parquet file nothing, so what it holds is measured before it is laid out."""
-    texts = [pa.field(f.name, pa.dictionary(pa.int32(), pa.string()), f.nullable) for f in make_schema() if True]
-    assert texts
-    table = make_constant_rows(rows, "x") if length == 1 else _repeat_long(rows, length)
-    path = replace_segment(site, table, compression="zstd")
-    assert path.stat().st_size < 200_000
+    path, table = site.segments()[0], make_constant_rows(rows, "x" * length)
+    # Without Arrow's own schema in the footer, a reader sees plain text columns.
+    with pq.ParquetWriter(path, table.schema, compression="zstd", store_schema=False) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({"format": "1", "store": "sitesitesitesite"})
+    assert path.stat().st_size < 300_000
+    assert pq.ParquetFile(path).schema_arrow.equals(make_schema())
     verification = site.verify()
     about = findings_about(verification, site.name(path))
     assert any("expected at most" in finding.found for finding in about), say(verification)
 
 
-def _repeat_long(rows: int, length: int) -> pa.Table:
-    table = make_constant_rows(rows, "x")
-    long = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), rows), pa.array(["y" * length]))
-    place = table.schema.get_field_index("message")
-    # Arrow's own schema in the footer would ask readers for a dictionary; the type of the file is text either way.
-    return table.set_column(place, pa.field("message", long.type), long)
-
-
 def test_a_segment_with_other_columns_is_refused(site: Site) -> None:
     """A Parquet file of another shape is named, and its rows are counted as missing from nothing else."""
-    path = replace_segment(site, pa.table({"id": [1, 2], "time": ["now", "then"]}))
+    path = site.segments()[0]
+    write_segment(path, pa.table({"id": [1, 2], "time": ["now", "then"]}))
     verification = site.verify()
     assert len(findings_about(verification, site.name(path))) == 2, say(verification)
     assert {finding.file for finding in verification.findings} == {site.name(path)}
@@ -229,9 +211,7 @@ def test_a_reversed_journal_is_one_finding(tmp_path: Path) -> None:
         chain.seq += 1
     chain.path.write_bytes(chain.lines[0] + b"\n" + b"\n".join(reversed(lines)) + b"\n")
     verification = site.verify()
-    assert [(f.first_seq, f.last_seq, f.events) for f in verification.findings] == [(1, 20_000, 20_000)] or [
-        f.events for f in verification.findings
-    ] == [19_999], say(verification)
+    assert [finding.events for finding in verification.findings] == [19_999], say(verification)
 
 
 def test_a_deep_line_is_survived(tmp_path: Path) -> None:
@@ -293,10 +273,3 @@ def test_every_kind_of_unreadable_line_is_named_by_its_number(tmp_path: Path) ->
     ], say(verification)
     assert site.seal().quarantined == len(attacks)
     assert len(site.open().events(include_internal=True)) == 3
-
-
-def test_changing_cells_is_what_it_says() -> None:
-    """The tool that tampers changes the one cell it is told to."""
-    table = pa.table({"a": ["x", "y"]})
-    assert change_cell(table, 1, "a", None).to_pydict() == {"a": ["x", None]}
-    assert issubclass(auditkit.errors.StoreDamaged, AuditError)

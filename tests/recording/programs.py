@@ -244,6 +244,28 @@ def terminate(store: str, how: str) -> None:
         report("closed")
 
 
+def close_often(store: str, rounds: str) -> None:
+    """Make one logger after the other, each closed by a signal's handler at a random moment of its recording."""
+    chance = random.Random(11)
+    current: list[AuditLogger] = []
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        current[-1].close()
+
+    signal.signal(signal.SIGALRM, handle)
+    for number in range(int(rounds)):
+        audit = open_logger(store)
+        current[:] = [audit]
+        report(audit.log_event("first"))
+        signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.00005, 0.0004))
+        ids = []
+        with suppress(ClosedError):
+            while True:
+                ids.append(audit.log_event("x", {"round": number}))
+        for event_id in ids:
+            report(event_id)
+
+
 def finalise(store: str, count: str) -> None:
     """Let the garbage collector run finalisers that record, in the middle of whatever records."""
     audit = open_logger(store)
@@ -317,7 +339,7 @@ def tear(store: str) -> None:
     disk = Path(store).parent
     audit = open_logger(store)
     report(audit.log_event("before"))
-    names = []
+    names: list[Path] = []
     with suppress(OSError):
         while True:
             name = disk / f"name-{len(names)}"

@@ -69,6 +69,14 @@ def test_a_handler_that_closes_the_logger(store: Path, how: str) -> None:
     check_recorded(store, ids, unreturned=12)
 
 
+def test_many_loggers_that_are_closed_in_the_middle_of_a_call(store: Path) -> None:
+    """Two hundred times a handler closes at a random moment: each chain has its signed end behind its last event."""
+    ids, _ = run("close_often", store, 200)
+    writers = independent.check_journal(store, ROOT_KEY)
+    assert [lines[-1].fields["type"] for lines in writers.values()] == ["auditkit.closed"] * 200
+    check_recorded(store, ids)
+
+
 def test_finalisers_that_record(store: Path) -> None:
     """The garbage collector may run in the middle of a call, and what it runs may record."""
     ids, _ = run("finalise", store, 3000)

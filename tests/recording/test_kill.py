@@ -105,7 +105,6 @@ def test_a_process_that_lives_keeps_its_journal(store: Path) -> None:
     check_sound(trail)
 
 
-@pytest.mark.xfail(strict=True, reason="scan.py takes the rows of an empty list, which pyarrow has no type for")
 def test_a_live_journal_that_is_sealed_whole_is_read_past(store: Path) -> None:
     """While the process lives, its journal holds what the segment holds, and readers see each event once."""
     event_id = read_line(start("wait", store))

@@ -198,6 +198,11 @@ class Nowhere(tzinfo):
     def utcoffset(self, _moment: datetime | None) -> timedelta | None:
         return None
 
+    dst = utcoffset
+
+    def tzname(self, _moment: datetime | None) -> None:
+        return None
+
 
 class Unprintable:
     def __repr__(self) -> str:
@@ -250,7 +255,7 @@ def test_a_wrong_call_raises_at_the_caller(audit: AuditLogger, row: int) -> None
 
 def test_wrong_settings_raise_before_anything_is_made(store: Path) -> None:
     """Arguments that can't be meant leave no store behind."""
-    for options in (
+    wrong: list[dict[str, Any]] = [
         {"max_file_size_mb": 0},
         {"max_file_size_mb": float("nan")},
         {"max_file_size_mb": float("inf")},
@@ -258,9 +263,10 @@ def test_wrong_settings_raise_before_anything_is_made(store: Path) -> None:
         {"on_failure": "ignore"},
         {"secret_key": "short"},
         {"secret_key": SECRET, "key_file": "k"},
-    ):
+    ]
+    for options in wrong:
         with pytest.raises(UsageError, match="expected"):
-            AuditLogger(store, **options)  # type: ignore[arg-type]
+            AuditLogger(store, **options)
     assert not store.exists()
 
 
@@ -290,7 +296,9 @@ def test_columns_take_whatever_names_a_thing(audit: AuditLogger, row: int) -> No
     fields = dict.fromkeys(
         ("actor", "lead_id", "workflow", "outcome", "operation", "error_type", "message", "traceback"), value
     )
-    audit.log_event(Name("x"), {"kept": {1}}, duration=np.int64(2), time=pd.Timestamp("2026-11-23", tz="UTC"), **fields)
+    audit.log_event(
+        Name("x"), {"kept": {1}}, duration=np.float64(2), time=pd.Timestamp("2026-11-23", tz="UTC"), **fields
+    )
     [event] = read_events(audit.path)
     assert {name: event[name] for name in fields} == dict.fromkeys(fields, text)
     assert (event["type"], event["duration_us"], event["details"]) == ("x", 2_000_000, {"kept": [1]})
@@ -397,9 +405,10 @@ def test_a_closed_logger_says_so(store: Path) -> None:
         pass
     audit.close()
     audit.close()
-    for act in (lambda: audit.log_event("x"), lambda: audit.log_event("x", actor=5), lambda: audit.log_error("E")):  # type: ignore[arg-type]
+    late: list[dict[str, Any]] = [{}, {"actor": 5}, {"message": "\ud800"}]
+    for fields in late:
         with pytest.raises(ClosedError, match="make a new one"):
-            act()
+            audit.log_event("x", **fields)
     with pytest.raises(ClosedError), audit.track("op"):
         pass
     with pytest.raises(KeyError) as caught, audit.track("op"):

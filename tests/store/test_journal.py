@@ -181,7 +181,7 @@ def test_a_killed_owner_leaves_its_part(layout: Layout) -> None:
         "sys.stdin.read()\n"
     )
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", program, layout.root, WRITER]
+    command = [sys.executable, "-c", program, str(layout.root), WRITER]
     with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == "ready\n"

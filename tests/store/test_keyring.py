@@ -99,7 +99,7 @@ def test_a_killed_process_leaves_a_whole_key_file(path: Path) -> None:
     )
     last = -1
     for _ in range(6):
-        command = [sys.executable, "-c", endless, path]
+        command = [sys.executable, "-c", endless, str(path)]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             process.stdout.readline()
