@@ -134,6 +134,8 @@ def recover(layout: Layout, state: LedgerState) -> None:
     Raises:
         StoreDamaged: If a committed segment is neither in its place nor in staging; `auditkit integrity` names it.
     """
+    for folder in (layout.ledger, layout.quarantine):
+        durable.remove_leftovers(folder)
     if not layout.staging.is_dir():
         return
     staged = {path.name: path for path in layout.staging.iterdir()}

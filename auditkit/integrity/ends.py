@@ -100,7 +100,7 @@ def tell_quarantine(check: Inspection) -> None:
     """Note what sealings set aside."""
     if not check.layout.quarantine.is_dir():
         return
-    for path in sorted(check.layout.quarantine.iterdir()):
+    for path in sorted(check.layout.quarantine.glob("[!.]*")):
         check.report(
             "quarantined",
             "note",

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from auditkit.chains import MAX_EPOCH, KeyTable, Row, WriterKeys
 from auditkit.errors import StoreDamaged
 from auditkit.event import LINE_TAIL_BYTES
-from auditkit.integrity.chains import MAX_EPOCH, KeyTable, Row, WriterKeys
 from auditkit.integrity.findings import Finding, Kind, Severity, to_moment
 from auditkit.keys import Keys
 from auditkit.store import engine, segments

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+from auditkit.chains import Row
 from auditkit.event import DAY_US, GENESIS, NEWER
-from auditkit.integrity.chains import Row
 from auditkit.integrity.inspection import Inspection
 from auditkit.integrity.rows import StoredRows, check_chain, order_rows
 from auditkit.store import journal, segments

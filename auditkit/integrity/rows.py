@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from auditkit.chains import Row, check_macs, find_moved, find_unproved, group_ranges
 from auditkit.event import GAP, GENESIS, hash_line
-from auditkit.integrity.chains import Row, check_macs, find_moved, find_unproved, group_ranges
 from auditkit.integrity.inspection import Inspection
 from auditkit.store.segments import read_dropped
 

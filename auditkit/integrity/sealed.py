@@ -8,9 +8,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from auditkit import tree
+from auditkit.chains import group_ranges
 from auditkit.errors import StoreDamaged
 from auditkit.event import GAP, GENESIS, LINE_TAIL_BYTES
-from auditkit.integrity.chains import group_ranges
 from auditkit.integrity.findings import Finding
 from auditkit.integrity.inspection import MARGIN_ROWS, Inspection
 from auditkit.integrity.rows import StoredRows, check_chain, order_rows

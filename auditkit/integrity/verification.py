@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 
-from auditkit.integrity.chains import KeyTable, WriterKeys
+from auditkit.chains import KeyTable, WriterKeys
 from auditkit.integrity.ends import check_ends, check_numbers, tell_quarantine
 from auditkit.integrity.findings import Finding, PartitionResult, Verification, to_moment
 from auditkit.integrity.inspection import Inspection

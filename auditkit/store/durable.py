@@ -16,10 +16,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_BESIDE = re.compile(r"\..+\.[0-9a-f]{12}")
+"""Names that `_write_beside` gives."""
 
 CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -61,6 +65,14 @@ def _write_beside(path: Path, data: bytes, mode: int) -> Path:
     finally:
         os.close(descriptor)
     return beside
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes were writing beside the files of a folder; nobody may be writing there now."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if _BESIDE.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 def create_file(path: Path, data: bytes, mode: int = 0o600) -> bool:

@@ -152,7 +152,7 @@ class Chain:
     _lock: int = -1
 
     def __post_init__(self) -> None:
-        self.writer = f"{self.day:%Y%m%d}-{self.name * 16}"
+        self.writer = f"{self.day.isoformat().replace('-', '')}-{self.name * 16}"
         self._store = self.site.store_id
         self.number, key = self.site.keys.draw()
         label = b"\0".join((b"auditkit/1 writer", self._store.encode(), self.writer.encode()))

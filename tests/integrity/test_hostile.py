@@ -49,7 +49,7 @@ def read_everything(site: Site) -> None:
         site.open().events(include_internal=True)
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, database=None)
 @given(data=st.data())
 def test_random_bytes_anywhere_are_survived(sample: Sample, workplace: Path, data: st.DataObject) -> None:
     """Any file of a store, its key included, may hold anything from some byte on."""

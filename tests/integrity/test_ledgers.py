@@ -64,7 +64,7 @@ def rewrite_commit(path: Path, **fields: Any) -> None:
     path.write_bytes(json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode() + b"\n" + rest)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, database=None)
 @given(data=st.data())
 def test_any_changed_byte_of_a_commit_is_found(sample: Sample, workplace: Path, data: st.DataObject) -> None:
     """Every byte of a commit is under its MAC, its own leaf or its note's signature."""
@@ -77,7 +77,7 @@ def test_any_changed_byte_of_a_commit_is_found(sample: Sample, workplace: Path, 
         check_accused(site, site.verify(deep=deep), site.commits().index(path) + 1)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, database=None)
 @given(data=st.data())
 def test_any_cut_commit_is_found(sample: Sample, workplace: Path, data: st.DataObject) -> None:
     """A commit that was cut short isn't one, wherever the cut is."""

@@ -36,7 +36,9 @@ def find_strace() -> str:
     return strace
 
 
-def start_sealer(site: Site, *, live: bool = True, wait: bool = True, under: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+def start_sealer(
+    site: Site, *, live: bool = True, wait: bool = True, under: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
     """Start a sealer as an application does, without waiting for it."""
     request = {"store": str(site.path), "keys": {"key_file": str(site.key_file)}, "live": live, "wait": wait}
     path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH", "")]))
@@ -54,7 +56,9 @@ def start_sealer(site: Site, *, live: bool = True, wait: bool = True, under: Seq
     return process
 
 
-def run_sealer(site: Site, *, live: bool = True, wait: bool = True, under: Sequence[str] = ()) -> tuple[int, bytes, str]:
+def run_sealer(
+    site: Site, *, live: bool = True, wait: bool = True, under: Sequence[str] = ()
+) -> tuple[int, bytes, str]:
     """Run a sealer to its end: exit code, output, complaints."""
     process = start_sealer(site, live=live, wait=wait, under=under)
     out, err = process.communicate(timeout=120)
@@ -67,9 +71,7 @@ def count_calls(site: Site, strace: str, log: Path) -> dict[str, int]:
     code, _, complaint = run_sealer(site, under=[strace, "-f", "-qq", "-o", str(log), "-e", f"trace={wanted}"])
     assert code == 0, complaint
     names = [line.split("(")[0].split()[-1] for line in log.read_text().splitlines() if "(" in line]
-    return {
-        kind: sum(name in calls.split(",") for name in names) for kind, calls in SYSTEM_CALLS.items()
-    }
+    return {kind: sum(name in calls.split(",") for name in names) for kind, calls in SYSTEM_CALLS.items()}
 
 
 def kill_at(kind: str, number: int, strace: str) -> list[str]:

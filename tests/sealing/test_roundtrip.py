@@ -25,11 +25,10 @@ TEXT = st.text(
     alphabet=st.one_of(
         st.characters(exclude_categories=["Cs"]),
         st.sampled_from('\x00\x01\x07\x08\t\n\x0b\x0c\r\x1f"\\/\x7f\x85\u2028\u2029\ufeff😀'),
-        st.sampled_from(["\\u001f", "\\u00"]),
     ),
     max_size=30,
 )
-NULLABLE = st.none() | TEXT
+NULLABLE = st.none() | TEXT | st.sampled_from(["\\u001f", "\\u00", "\\\\u001F"])
 
 
 @st.composite
