@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import orjson
+
 from auditkit.event import LINE_TAIL_BYTES
 from auditkit.keys import MAX_NUMBER, GivenKey, Keys, derive_writer_key, prepare_hmac, ratchet_epoch, ratchet_key
 
@@ -108,6 +110,10 @@ class WriterKeys:
                     return number
         return None
 
+    def forget(self, writer: str) -> None:
+        """Forget a writer's key, which turned out to prove nothing."""
+        self._first.pop(writer, None)
+
     def knows(self, writer: str) -> bool:
         """Tell whether a writer's key is at hand."""
         return writer in self._first
@@ -127,7 +133,21 @@ class WriterKeys:
         return self._prepared[2]
 
 
-@dataclass(frozen=True)
+def read_number(details: str | None) -> int | None:
+    """Read which key a writer signs with from the details of its first event; None if they don't say.
+
+    Example:
+        >>> read_number('{"n":7}')
+        7
+    """
+    try:
+        number = orjson.loads(details or "{}").get("n")
+    except (orjson.JSONDecodeError, AttributeError):
+        return None
+    return number if isinstance(number, int) and not isinstance(number, bool) else None
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One stored event as the chain sees it."""
 

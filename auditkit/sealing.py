@@ -11,6 +11,7 @@ Run as ``python -m auditkit.sealing`` with a request on standard input (see `aud
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections import defaultdict
@@ -24,16 +25,19 @@ from typing import Final
 import orjson
 
 from auditkit import note, tree
+from auditkit.chains import KeyTable, WriterKeys
 from auditkit.errors import AuditError, StoreDamaged
 from auditkit.event import NEWER
 from auditkit.keys import Keys
-from auditkit.store import durable, engine, journal, ledger
+from auditkit.store import durable, engine, journal, ledger, segments
 from auditkit.store.description import StoreDescription, read_description, set_public_key
 from auditkit.store.journal import Part
 from auditkit.store.keyring import read_secret
 from auditkit.store.layout import Layout, name_segment, read_writer_day, today
-from auditkit.store.ledger import Commit, LeafRange, LedgerState, SegmentEntry
-from auditkit.store.segments import CHUNK_BYTES, Head, Reject, SealedSegment, SegmentWriter
+from auditkit.store.ledger import FORGED, Commit, LeafRange, LedgerState, SegmentEntry
+from auditkit.store.segments import CHUNK_BYTES, UNSIGNED, Head, Reject, SealedSegment, SegmentWriter
+
+_STAGED: Final = re.compile(r"(writing-\d+-\d+|[0-9a-f]{16})\.parquet", re.ASCII)
 
 MAX_SEGMENT_ROWS: Final = 1_000_000
 """Rows at which a segment is finished and the next is begun: about 50 MB."""
@@ -96,10 +100,11 @@ def seal_store(layout: Layout, keys: Keys, *, live: bool = True, wait: bool = Tr
     with durable.hold_lock(layout.seal_lock, wait=wait) as held:
         if not held:
             return SealResult(busy=True)
+        _refuse_links(layout)
         description = _complete_description(layout, description, keys)
         state = ledger.load_state(layout, description.store, keys=keys)
         recover(layout, state)
-        plan = _write_segments(layout, state, live=live)
+        plan = _write_segments(layout, state, keys, live=live)
         result = SealResult(quarantined=plan.quarantined)
         if plan.segments:
             _quarantine(layout, plan)
@@ -115,6 +120,19 @@ def seal_store(layout: Layout, keys: Keys, *, live: bool = True, wait: bool = Tr
             _quarantine(layout, plan)
         _drop_journals(layout, plan)
     return replace(result, seconds=time.perf_counter() - start)
+
+
+def _refuse_links(layout: Layout) -> None:
+    """Refuse a store whose folders lead elsewhere: a sealer moves and removes files in them, perhaps as root.
+
+    Raises:
+        StoreDamaged: Naming the folder.
+    """
+    for folder in (layout.journal, layout.staging, layout.quarantine, layout.events, layout.ledger):
+        if folder.is_symlink():
+            raise StoreDamaged(
+                f"expected a folder of the store at {folder}, found a symbolic link: replace it by the folder itself"
+            )
 
 
 def _complete_description(layout: Layout, description: StoreDescription, keys: Keys) -> StoreDescription:
@@ -138,7 +156,7 @@ def recover(layout: Layout, state: LedgerState) -> None:
         durable.remove_leftovers(folder)
     if not layout.staging.is_dir():
         return
-    staged = {path.name: path for path in layout.staging.iterdir()}
+    staged = {path.name: path for path in layout.staging.iterdir() if _STAGED.fullmatch(path.name)}
     folders = set()
     for entry in state.segments.values():
         source = staged.pop(layout.staged(entry.path).name, None)
@@ -166,8 +184,10 @@ def _choose_parts(layout: Layout, *, live: bool) -> dict[date, dict[str, list[Pa
     return chosen
 
 
-def _write_segments(layout: Layout, state: LedgerState, *, live: bool) -> _Plan:
+def _write_segments(layout: Layout, state: LedgerState, keys: Keys, *, live: bool) -> _Plan:
     plan = _Plan()
+    signers = WriterKeys(state.store, KeyTable(keys, keys.count_drawn(state.store)))
+    find_opened = partial(_find_opened, layout, state)
     kept: list[Part] = []
     heads = {writer: Head(head.next, head.link, head.closed) for writer, head in state.heads.items()}
     held = _list_held(state)
@@ -179,7 +199,7 @@ def _write_segments(layout: Layout, state: LedgerState, *, live: bool) -> _Plan:
                 for number, lines in _read_chunks(part, plan):
                     if segment is None:
                         path = layout.staging / f"writing-{os.getpid()}-{len(plan.segments)}.parquet"
-                        segment = SegmentWriter(path, state.store, day, heads, held)
+                        segment = SegmentWriter(path, state.store, day, heads, held, signers, find_opened)
                     rejects = segment.add(writer, lines, number)
                     if rejects and rejects[0].number == 1 and rejects[0].reason.startswith(NEWER):
                         # A newer auditkit's journal is not damaged: it stays for a sealer that knows its version. A
@@ -196,6 +216,15 @@ def _write_segments(layout: Layout, state: LedgerState, *, live: bool) -> _Plan:
     for part in kept:
         plan.sizes.pop(part, None)
     return plan
+
+
+def _find_opened(layout: Layout, state: LedgerState, writer: str) -> str | None:
+    """Find the details of a writer's first event in the segment that an earlier sealing put it in."""
+    for entry in state.segments.values():
+        if any(run.writer == writer and run.first == 0 for run in entry.runs):
+            path = segments.locate_segment(layout, entry.path)
+            return None if path is None else segments.read_opened(path, writer)
+    return None
 
 
 def _list_held(state: LedgerState) -> dict[str, list[tuple[int, int]]]:
@@ -220,7 +249,9 @@ def _read_chunks(part: Part, plan: _Plan) -> Iterator[tuple[int, list[bytes]]]:
     except FileNotFoundError:
         return
     with file:
-        while chunk := file.read(CHUNK_BYTES):
+        # A writer that is quicker than the sealer must not keep it for ever: what comes from now on is the next one's.
+        whole = os.fstat(file.fileno()).st_size
+        while chunk := file.read(min(CHUNK_BYTES, whole - size)):
             size += len(chunk)
             rest += chunk
             end = rest.rfind(b"\n") + 1
@@ -271,7 +302,7 @@ def _commit(layout: Layout, state: LedgerState, keys: Keys, plan: _Plan) -> tupl
         time=time.time_ns() // 1000,
         key_n=number,
         why="seal",
-        detail=f"{plan.quarantined} lines quarantined" if plan.quarantined else None,
+        detail=_tell_quarantined(plan),
         prev_root=state.root,
         first_leaf=state.size,
         add=tuple(entries),
@@ -279,6 +310,8 @@ def _commit(layout: Layout, state: LedgerState, keys: Keys, plan: _Plan) -> tupl
         keys=None if state.verifier_key else {"old": None, "new": verifier_key, "old_signature": None},
     )
     commit = ledger.make_commit(state, commit, keys, key)
+    # What every reader will refuse must never be published: nothing can be sealed behind it.
+    ledger.parse_commit(ledger.format_commit(commit))
     faults = ledger.check_commit(state, commit)
     if faults:
         raise StoreDamaged(f"expected a commit that follows the ledger, found one that doesn't: {faults[0]}")
@@ -288,6 +321,13 @@ def _commit(layout: Layout, state: LedgerState, keys: Keys, plan: _Plan) -> tupl
             "seals without the lock; seal again"
         )
     return ledger.apply_commit(state, commit), commit
+
+
+def _tell_quarantined(plan: _Plan) -> str | None:
+    if not plan.quarantined:
+        return None
+    forged = sum(reject.reason.startswith(UNSIGNED) for rejects in plan.rejects.values() for reject in rejects)
+    return f"{plan.quarantined} lines quarantined" + (f", {forged} {FORGED}" if forged else "")
 
 
 def _quarantine(layout: Layout, plan: _Plan) -> None:

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import orjson
-
-from auditkit.chains import MAX_EPOCH, KeyTable, Row, WriterKeys
-from auditkit.errors import StoreDamaged
+from auditkit.chains import MAX_EPOCH, KeyTable, Row, WriterKeys, read_number
 from auditkit.event import LINE_TAIL_BYTES
 from auditkit.integrity.findings import Finding, Kind, Severity, to_moment
 from auditkit.keys import Keys
@@ -125,12 +121,9 @@ class Inspection:
 
     def learn_number(self, writer: str, details: str | None) -> None:
         """Learn which key a writer signs with from the details of its first event, which fails under any other."""
-        try:
-            n = orjson.loads(details or "{}").get("n")
-        except (orjson.JSONDecodeError, AttributeError):
-            return
-        if isinstance(n, int) and not isinstance(n, bool) and writer not in self.numbers:
-            self._use_number(writer, n)
+        number = read_number(details)
+        if number is not None and writer not in self.numbers:
+            self._use_number(writer, number)
 
     def search_number(self, writer: str, rows: Sequence[Row], leaves: Sequence[bytes], prev: bytes | None) -> bool:
         """Find out which key a writer signs with when its first event is gone or was changed.
@@ -177,18 +170,5 @@ class Inspection:
             if any(run.writer == writer and run.first == 0 for run in entry.runs):
                 path = segments.locate_segment(self.layout, entry.path)
                 if path is not None:
-                    self.learn_number(writer, _read_opened(path, writer))
+                    self.learn_number(writer, segments.read_opened(path, writer))
                 return
-
-
-def _read_opened(path: Path, writer: str) -> str | None:
-    try:
-        for table in segments.read_doubtful_tables(path, path.stat().st_size + MARGIN_ROWS):
-            names, seqs = table.column("writer").to_pylist(), table.column("seq").to_pylist()
-            for index, name in enumerate(names):
-                if name == writer and seqs[index] == 0:
-                    details: str | None = table.column("details")[index].as_py()
-                    return details
-    except (StoreDamaged, OSError):
-        return None  # the damage is reported where that segment itself is checked
-    return None

@@ -9,7 +9,7 @@ from auditkit.errors import StoreDamaged, StoreError
 from auditkit.integrity.inspection import Inspection
 from auditkit.store import ledger
 from auditkit.store.description import read_description
-from auditkit.store.ledger import Commit, LedgerState
+from auditkit.store.ledger import FORGED, Commit, LedgerState
 from auditkit.store.segments import Head
 
 
@@ -69,6 +69,15 @@ def check_ledger(check: Inspection) -> LedgerState:
             state = _pass_over(check, state, number)
             continue
         check.checked_commits += 1
+        if commit.detail is not None and commit.detail.endswith(FORGED):
+            check.report(
+                "tampered",
+                "finding",
+                file,
+                "journals that held only what their writers signed",
+                f"{commit.detail}: its sealer set them aside",
+                advice="look at the reasons in quarantine/; the lines are kept there",
+            )
         sound, authentic = _check_commit(check, state, commit, number, verifier_key)
         if sound and check.ledger_whole:
             _report_holes(check, state, commit)

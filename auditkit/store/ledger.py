@@ -38,6 +38,9 @@ SEGMENT_ENTRY_KEYS: Final = ("path", "sha256", "bytes", "rows", "time_min", "tim
 
 _DIGITS: Final = re.compile("[0-9a-f]{64}")
 
+FORGED: Final = "without a valid MAC"
+"""How a commit's detail tells that its sealer set lines aside that their writer didn't sign."""
+
 MAX_COMMIT_BYTES: Final = 256 << 20
 """Largest commit that is read."""
 

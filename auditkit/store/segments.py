@@ -9,13 +9,14 @@ still doesn't match is not an event.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
+from auditkit.chains import Row, WriterKeys, check_macs, read_number
 from auditkit.errors import FormatUnknown, StoreDamaged, explain_missing
 from auditkit.event import (
     BODY,
@@ -56,6 +57,12 @@ CHUNK_BYTES: Final = 8 << 20
 DOUBTFUL_ROWS: Final = 4096
 DOUBTFUL_BYTES: Final = 1 << 30
 """How many rows of a file that nothing vouches for are read at a time, and how much text it may hold altogether."""
+
+MAX_DROPPED: Final = 1 << 40
+"""Most events that one gap event is believed to stand for: more than a process can have recorded in a day."""
+
+UNSIGNED: Final = "expected an event that its writer signed"
+"""How the refusal of a line begins that no MAC vouches for: that isn't damage, somebody wrote it."""
 
 _BLOOM_COLUMNS: Final = ("lead_id",)
 _DELTA_COLUMNS: Final = ("seq", "time", "duration_us")
@@ -329,6 +336,8 @@ class SegmentWriter:
         day: UTC date of its events.
         heads: Where each writer's chain has got to; moved on by what is added.
         held: For each writer the sequence numbers, first to last, that earlier commits hold.
+        signers: The writers' keys: with them a line that its writer didn't sign is set aside.
+        find_opened: Gives the details of a writer's first event from an earlier segment, which say which key it has.
     """
 
     path: Path
@@ -336,11 +345,14 @@ class SegmentWriter:
     day: date
     heads: dict[str, Head]
     held: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    signers: WriterKeys | None = None
+    find_opened: Callable[[str], str | None] = lambda _writer: None
     rows: int = 0
     _tables: list[Any] = field(default_factory=list)
     _waiting: int = 0
     _leaves: bytearray = field(default_factory=bytearray)
     _runs: list[Run] = field(default_factory=list)
+    _proved: set[str] = field(default_factory=set)
     _time_min: int = 1 << 62
     _time_max: int = -(1 << 62)
     _writer: pq.ParquetWriter | None = None
@@ -389,12 +401,40 @@ class SegmentWriter:
         if not plain:
             return False
         leaves = [sha256(b"\0" + line).digest() for line in lines]
+        if self.signers is not None and self.signers.knows(writer):
+            rows = _list_rows(table, lines)
+            if not all(check_macs(self.signers, writer, rows, leaves, head.link)):
+                return False
         self._leaves += b"".join(leaves)
         run.last, run.link, run.next = head.next + len(lines) - 1, leaves[-1], head.next + len(lines)
         head.next, head.link = run.next, run.link
         self._time_min = min(self._time_min, int(times.min()))
         self._time_max = max(self._time_max, int(times.max()))
         return True
+
+    def _judge(
+        self, writer: str, table: pa.Table, lines: list[bytes], leaves: list[bytes], prev: bytes | None
+    ) -> tuple[list[Row], list[bool]] | None:
+        """Check each line's MAC over the line stored before it; None if the writer's key isn't known.
+
+        The first event says which key its writer has. It is believed once a MAC holds under that key: whoever changes
+        it must not have a whole journal set aside.
+        """
+        if self.signers is None:
+            return None
+        rows = _list_rows(table, lines)
+        if not self.signers.knows(writer):
+            opened = [table.column("details")[i].as_py() for i, row in enumerate(rows) if row.seq == 0]
+            number = read_number(opened[0] if opened else self.find_opened(writer))
+            if number is None:
+                return None
+            self.signers.prepare(writer, number)
+        valid = check_macs(self.signers, writer, rows, leaves, prev)
+        if not any(valid) and writer not in self._proved:
+            self.signers.forget(writer)
+            return None
+        self._proved.add(writer)
+        return rows, valid
 
     def _follow_chain(
         self, writer: str, table: pa.Table, numbered: list[tuple[int, bytes]], rejects: list[Reject]
@@ -414,6 +454,9 @@ class SegmentWriter:
         day = read_writer_day(writer)
         held = self.held.get(writer, [])
         writers = table.column("writer").to_pylist()
+        lines = [line for _, line in numbered]
+        leaves = [hash_line(line) for line in lines]
+        judged = self._judge(writer, table, lines, leaves, head.link)
         for index, seq in enumerate(table.column("seq").to_pylist()):
             line_number, line = numbered[index]
             fault = None
@@ -427,10 +470,12 @@ class SegmentWriter:
                 fault = f"expected seq {head.next} or later, found seq {seq} again or out of its order"
             elif head.closed:
                 fault = f"expected nothing behind the end its writer signed, found seq {seq}"
+            elif judged is not None and not self._vouches(writer, judged, leaves, index, head):
+                fault = f"{UNSIGNED}, found seq {seq} with a MAC that isn't its writer's"
             if fault is not None:
                 rejects.append(Reject(line_number, line, fault))
                 continue
-            leaf = hash_line(line)
+            leaf = leaves[index]
             if run is None or seq != run.next:
                 prev = head.link if seq == head.next else None
                 run = Run(writer, seq, seq, prev, leaf, closed=False, next=seq + 1)
@@ -446,6 +491,18 @@ class SegmentWriter:
             self._time_min = min(self._time_min, times[index])
             self._time_max = max(self._time_max, times[index])
         return keep
+
+    def _vouches(
+        self, writer: str, judged: tuple[list[Row], list[bool]], leaves: list[bytes], index: int, head: Head
+    ) -> bool:
+        """Tell whether a MAC vouches for a row: its own over the chain's last row, or that of the row behind it."""
+        rows, valid = judged
+        row = rows[index]
+        if row.seq == head.next and head.link is not None and self.signers is not None:
+            (own,) = check_macs(self.signers, writer, [row], [leaves[index]], head.link)
+            if own:
+                return True
+        return index + 1 < len(valid) and valid[index + 1]
 
     def _append(self, table: pa.Table) -> None:
         self.rows += table.num_rows
@@ -496,7 +553,14 @@ def read_dropped(details: str | None) -> int:
         dropped = orjson.loads(details or "{}").get("dropped", 1)
     except (orjson.JSONDecodeError, AttributeError):
         return 1
-    return dropped if type(dropped) is int and dropped >= 1 else 1
+    return dropped if type(dropped) is int and 1 <= dropped <= MAX_DROPPED else 1
+
+
+def _list_rows(table: pa.Table, lines: list[bytes]) -> list[Row]:
+    """Give the rows of a table, each with its line, as chains take them."""
+    times = table.column("time").combine_chunks().view("int64").to_pylist()
+    columns = (table.column(name).to_pylist() for name in ("seq", "epoch", "mac"))
+    return [Row(*fields) for fields in zip(*columns, lines, times, strict=True)]
 
 
 def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
@@ -598,6 +662,20 @@ def _measure(texts: pa.DictionaryArray) -> int:
     """Add up how many bytes texts take when each stands for itself."""
     lengths = pc.binary_length(texts.dictionary)
     return pc.sum(lengths.take(texts.indices.drop_null())).as_py() or 0
+
+
+def read_opened(path: Path, writer: str) -> str | None:
+    """Read the details of a writer's first event from the segment that holds it; None if they can't be read."""
+    try:
+        for table in read_doubtful_tables(path, path.stat().st_size + MARGIN_ROWS):
+            names, seqs = table.column("writer").to_pylist(), table.column("seq").to_pylist()
+            for index, name in enumerate(names):
+                if name == writer and seqs[index] == 0:
+                    details: str | None = table.column("details")[index].as_py()
+                    return details
+    except (StoreDamaged, OSError):
+        return None  # the damage is reported where that segment itself is checked
+    return None
 
 
 def locate_segment(layout: Layout, name: str) -> Path | None:
