@@ -19,9 +19,6 @@ from auditkit.store.ledger import LedgerState
 if TYPE_CHECKING:
     import duckdb
 
-MARGIN_ROWS: Final = 1000
-"""How many rows more than it has bytes a file may have, to be read although nothing vouches for it."""
-
 _WITNESSES: Final = 8
 
 RESTORE: Final = "keep the store as evidence, and restore the file from a backup to compare"

@@ -12,12 +12,12 @@ from auditkit.chains import group_ranges
 from auditkit.errors import StoreDamaged
 from auditkit.event import GAP, GENESIS, LINE_TAIL_BYTES
 from auditkit.integrity.findings import Finding
-from auditkit.integrity.inspection import MARGIN_ROWS, Inspection
+from auditkit.integrity.inspection import Inspection
 from auditkit.integrity.rows import StoredRows, check_chain, order_rows
 from auditkit.store import ledger, segments
 from auditkit.store.layout import read_segment_name
 from auditkit.store.ledger import LedgerState, SegmentEntry
-from auditkit.store.segments import Run, read_dropped
+from auditkit.store.segments import MARGIN_ROWS, Run, read_dropped
 
 
 def check_segments(check: Inspection, state: LedgerState, chosen: list[SegmentEntry]) -> dict[date, list[Finding]]:

@@ -58,6 +58,9 @@ DOUBTFUL_ROWS: Final = 4096
 DOUBTFUL_BYTES: Final = 1 << 30
 """How many rows of a file that nothing vouches for are read at a time, and how much text it may hold altogether."""
 
+MARGIN_ROWS: Final = 1000
+"""How many rows more than it has bytes a file may have, to be read although nothing vouches for it."""
+
 MAX_DROPPED: Final = 1 << 40
 """Most events that one gap event is believed to stand for: more than a process can have recorded in a day."""
 

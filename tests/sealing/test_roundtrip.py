@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import auditkit
-from auditkit.event import BODY_KEYS, encode_body, join_line, make_fields
+from auditkit.event import BODY_KEYS, encode_body, join_line, make_fields, make_schema
 from auditkit.store import segments
 
 STORE = "abcdefghijklmnop"
@@ -54,7 +54,7 @@ def test_any_line_comes_back_from_its_columns(lines: list[bytes], tmp_path: Path
     assert good == [True] * len(lines), reasons
     assert segments.rebuild_lines(table, STORE) == lines
     path = tmp_path / "segment.parquet"
-    schema = segments.make_schema(STORE)
+    schema = make_schema(STORE)
     with segments.open_writer(path, schema) as writer:
         writer.write_table(table.cast(schema))
     read = list(segments.read_tables(path))
@@ -161,7 +161,8 @@ def test_other_tools_read_the_same_events(sealed: Path) -> None:
     wanted = ours.sort_values(["writer", "seq"])[columns].astype(object).where(ours[columns].notna(), None)
     expected = wanted.sort_values(["writer", "seq"]).values.tolist()
     pattern = str(sealed / "events" / "*" / "*.parquet")
-    rows = duckdb.sql(f"SELECT {', '.join(columns)} FROM '{pattern}' ORDER BY writer, seq").fetchall()
+    with duckdb.connect() as connection:
+        rows = connection.execute(f"SELECT {', '.join(columns)} FROM '{pattern}' ORDER BY writer, seq").fetchall()
     assert [list(row) for row in rows] == expected
     frame = pd.read_parquet(sealed / "events").sort_values(["writer", "seq"])
     assert frame[columns].astype(object).where(frame[columns].notna(), None).values.tolist() == expected
