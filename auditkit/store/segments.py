@@ -58,6 +58,9 @@ DOUBTFUL_ROWS: Final = 4096
 DOUBTFUL_BYTES: Final = 1 << 30
 """How many rows of a file that nothing vouches for are read at a time, and how much text it may hold altogether."""
 
+PARSED_BYTES: Final = 8 * CHUNK_BYTES
+"""How much is parsed at once: the JSON reader takes no block of 2 GiB, and an unsealed journal may be longer."""
+
 MARGIN_ROWS: Final = 1000
 """How many rows more than it has bytes a file may have, to be read although nothing vouches for it."""
 
@@ -215,6 +218,10 @@ def parse_lines(
     Returns:
         The columns of the good lines; for every line whether it was good; and why the others weren't, in order.
     """
+    if len(lines) > 1 and sum(map(len, lines)) > PARSED_BYTES:
+        middle = len(lines) // 2
+        first, second = (parse_lines(part, store, connection) for part in (lines[:middle], lines[middle:]))
+        return pa.concat_tables([first[0], second[0]]), first[1] + second[1], first[2] + second[2]
     table = _read_quickly(lines, store)
     if table is not None and _prints_as(table, lines, store, connection):
         return table, [True] * len(lines), []
