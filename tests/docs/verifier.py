@@ -226,6 +226,9 @@ def verify_store(root: Path, key: Key, kept: str | None = None) -> int:
     for n, path in enumerate(commits, 1):
         line, _, note = path.read_bytes().partition(b"\n")
         fields, body, code = parse_line(line, COMMIT)
+        expect(
+            "without a valid MAC" not in (fields["detail"] or ""), "a journal held lines that its writer didn't sign"
+        )
         expect(code == mac(key.derive(fields["key_n"], "auditkit/1 commit", store), body), f"{path.name}: MAC")
         expect((fields["v"], fields["store"], fields["n"]) == (1, store, n), f"{path.name}: expected commit {n}")
         before = (len(leaves), compute_root(leaves).hex())

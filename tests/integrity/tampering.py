@@ -143,7 +143,7 @@ def tamper_with_segment(site: Site, path: Path, draw: Callable[[Any], Any]) -> C
         table = pa.concat_tables([table.slice(0, place), table.slice(place + count)])
         change.touched = change.named = set(rows[place : place + count])
     elif what == "swap":
-        other = draw(st.integers(0, len(rows) - 1).filter(lambda value: value != place))
+        other = (place + draw(st.integers(1, len(rows) - 1))) % len(rows)
         order = list(range(len(rows)))
         order[place], order[other] = order[other], order[place]
         table = table.take(order)
@@ -236,7 +236,7 @@ def tamper_with_journal(sample: Sample, site: Site, path: Path, draw: Callable[[
     elif what == "repeat":
         lines.insert(draw(st.integers(first, len(lines))), lines[place])
     elif what == "swap":
-        other = draw(st.integers(first, len(lines) - 1).filter(lambda value: value != place))
+        other = first + (place - first + draw(st.integers(1, max(1, len(lines) - first - 1)))) % (len(lines) - first)
         lines[place], lines[other] = lines[other], lines[place]
         change.touched, change.named = {event, rows[other]}, set()
     elif what == "insert":
