@@ -356,7 +356,7 @@ class SegmentWriter:
     heads: dict[str, Head]
     held: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     signers: WriterKeys | None = None
-    find_opened: Callable[[str], str | None] = lambda _writer: None
+    find_opened: Callable[[str], str | None] | None = None
     rows: int = 0
     _tables: list[Any] = field(default_factory=list)
     _waiting: int = 0
@@ -435,7 +435,9 @@ class SegmentWriter:
         rows = _list_rows(table, lines)
         if not self.signers.knows(writer):
             opened = [table.column("details")[i].as_py() for i, row in enumerate(rows) if row.seq == 0]
-            number = read_number(opened[0] if opened else self.find_opened(writer))
+            if not opened and self.find_opened is not None:
+                opened = [self.find_opened(writer)]
+            number = read_number(opened[0]) if opened else None
             if number is None:
                 return None
             self.signers.prepare(writer, number)
