@@ -196,22 +196,23 @@ def _write_segments(layout: Layout, state: LedgerState, keys: Keys, *, live: boo
     for day, writers in sorted(_choose_parts(layout, live=live).items()):
         segment: SegmentWriter | None = None
         for writer, parts in sorted(writers.items()):
-            for part in parts:
-                for number, lines in _read_chunks(part, plan):
-                    if segment is None:
-                        path = layout.staging / f"writing-{os.getpid()}-{len(plan.segments)}.parquet"
-                        segment = SegmentWriter(path, state.store, day, heads, held, signers, find_opened)
-                    rejects = segment.add(writer, lines, number)
-                    if rejects and rejects[0].number == 1 and rejects[0].reason.startswith(NEWER):
-                        # A newer auditkit's journal is not damaged: it stays for a sealer that knows its version. A
-                        # journal is of one version, so a line of another one further down is set aside as any other.
-                        kept.append(part)
-                        break
-                    if rejects:
-                        plan.rejects.setdefault(part.path.name, []).extend(rejects)
-                    if segment.rows >= MAX_SEGMENT_ROWS:
-                        _finish(layout, plan, segment)
-                        segment = None
+            for part, number, lines, follower in _read_parts(parts, plan):
+                if part in kept:
+                    continue
+                if segment is None:
+                    path = layout.staging / f"writing-{os.getpid()}-{len(plan.segments)}.parquet"
+                    segment = SegmentWriter(path, state.store, day, heads, held, signers, find_opened)
+                rejects = segment.add(writer, lines, number, follower)
+                if rejects and rejects[0].number == 1 and rejects[0].reason.startswith(NEWER):
+                    # A newer auditkit's journal is not damaged: it stays for a sealer that knows its version. A
+                    # journal is of one version, so a line of another one further down is set aside as any other.
+                    kept.append(part)
+                    continue
+                if rejects:
+                    plan.rejects.setdefault(part.path.name, []).extend(rejects)
+                if segment.rows >= MAX_SEGMENT_ROWS:
+                    _finish(layout, plan, segment)
+                    segment = None
         if segment is not None:
             _finish(layout, plan, segment)
     for part in kept:
@@ -239,6 +240,18 @@ def _list_held(state: LedgerState) -> dict[str, list[tuple[int, int]]]:
             else:
                 ranges.append((run.first, run.last))
     return held
+
+
+def _read_parts(parts: list[Part], plan: _Plan) -> Iterator[tuple[Part, int, list[bytes], bytes | None]]:
+    """Give the chunks of a writer's parts, each with the line behind it, which may be all that proves its last one."""
+    before: tuple[Part, int, list[bytes]] | None = None
+    for part in parts:
+        for number, lines in _read_chunks(part, plan):
+            if before is not None:
+                yield (*before, lines[0])
+            before = (part, number, lines)
+    if before is not None:
+        yield (*before, None)
 
 
 def _read_chunks(part: Part, plan: _Plan) -> Iterator[tuple[int, list[bytes]]]:

@@ -62,11 +62,11 @@ def check_chain(
 ) -> None:
     """Check consecutive events of one writer: all there, each the one that was signed."""
     unproved = _find_unproved(check, writer, stored, first, prev, link, gaps)
-    forged = {stored[place].seq for place in unproved}
+    forged = {stored[place].seq: stored[place] for place in unproved}
     believed = {seq: dropped for (name, seq), dropped in gaps.items() if name == writer and seq not in forged}
     _report_holes(check, file, writer, stored, first, last, believed)
-    for begin, end in group_ranges(unproved):
-        rows = stored[begin : end + 1]
+    for begin, end in group_ranges(forged):
+        rows = [forged[seq] for seq in range(begin, end + 1)]
         check.report(
             "tampered",
             "finding",

@@ -368,13 +368,14 @@ class SegmentWriter:
     _writer: pq.ParquetWriter | None = None
     _connection: duckdb.DuckDBPyConnection | None = None
 
-    def add(self, writer: str, lines: list[bytes], number: int = 1) -> list[Reject]:
+    def add(self, writer: str, lines: list[bytes], number: int = 1, follower: bytes | None = None) -> list[Reject]:
         """Add consecutive lines of one writer; what the chain already holds is passed over.
 
         Args:
             writer: Id of the writer, from the journal's name.
             lines: Lines without their newlines.
             number: Line number of the first, for the rejects.
+            follower: The writer's line behind the last of these, if it has one yet.
 
         Returns:
             The lines that aren't events of this writer's chain.
@@ -386,7 +387,7 @@ class SegmentWriter:
         rejects = [Reject(number + i, line, next(explained)) for i, line in enumerate(lines) if not good[i]]
         if not self._extend_run(writer, table, lines if not rejects else []):
             numbered = [(number + i, line) for i, line in enumerate(lines) if good[i]]
-            keep = self._follow_chain(writer, table, numbered, rejects)
+            keep = self._follow_chain(writer, table, numbered, rejects, follower)
             table = table.take(pa.array(keep, pa.int64()))
         if table.num_rows:
             self._append(table)
@@ -423,12 +424,18 @@ class SegmentWriter:
         return True
 
     def _judge(
-        self, writer: str, table: pa.Table, lines: list[bytes], leaves: list[bytes], prev: bytes | None
+        self,
+        writer: str,
+        table: pa.Table,
+        lines: list[bytes],
+        leaves: list[bytes],
+        prev: bytes | None,
+        follower: bytes | None,
     ) -> tuple[list[Row], list[bool]] | None:
-        """Check each line's MAC over the line stored before it; None if the writer's key isn't known.
+        """Check each line's MAC over the line stored before it, and the follower's over the last one.
 
         The first event says which key its writer has. It is believed once a MAC holds under that key: whoever changes
-        it must not have a whole journal set aside.
+        it must not have a whole journal set aside. None is given if the key isn't known.
         """
         if self.signers is None:
             return None
@@ -446,10 +453,27 @@ class SegmentWriter:
             self.signers.forget(writer)
             return None
         self._proved.add(writer)
+        if follower is not None and leaves:
+            valid.append(self._holds(writer, follower, leaves[-1]))
         return rows, valid
 
+    def _holds(self, writer: str, line: bytes, prev: bytes) -> bool:
+        """Tell whether a line that comes later has a MAC that holds over a leaf."""
+        try:
+            fields, mac = parse_line(line)
+        except (StoreDamaged, FormatUnknown):
+            return False
+        assert self.signers is not None
+        row = Row(fields["seq"], fields["epoch"], mac, line, fields["time"])
+        return check_macs(self.signers, writer, [row], [hash_line(line)], prev) == [True]
+
     def _follow_chain(
-        self, writer: str, table: pa.Table, numbered: list[tuple[int, bytes]], rejects: list[Reject]
+        self,
+        writer: str,
+        table: pa.Table,
+        numbered: list[tuple[int, bytes]],
+        rejects: list[Reject],
+        follower: bytes | None,
     ) -> list[int]:
         """Say which rows go on from where the chain stands, and move the chain on.
 
@@ -468,7 +492,7 @@ class SegmentWriter:
         writers = table.column("writer").to_pylist()
         lines = [line for _, line in numbered]
         leaves = [hash_line(line) for line in lines]
-        judged = self._judge(writer, table, lines, leaves, head.link)
+        judged = self._judge(writer, table, lines, leaves, head.link, follower)
         for index, seq in enumerate(table.column("seq").to_pylist()):
             line_number, line = numbered[index]
             fault = None

@@ -64,7 +64,7 @@ def rewrite_commit(path: Path, **fields: Any) -> None:
     path.write_bytes(json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode() + b"\n" + rest)
 
 
-@settings(max_examples=150, database=None)
+@settings(max_examples=80, database=None)
 @given(data=st.data())
 def test_any_changed_byte_of_a_commit_is_found(sample: Sample, workplace: Path, data: st.DataObject) -> None:
     """Every byte of a commit is under its MAC, its own leaf or its note's signature."""
@@ -154,6 +154,16 @@ def test_a_commit_whose_note_alone_was_made_anew_is_found(site: Site) -> None:
     forged = note.sign_note(text, f"auditkit/{site.store_id}", bytes(32))
     path.write_bytes(ledger.format_commit(replace(commit, checkpoint=forged)))
     check_accused(site, site.verify(), 3)
+
+
+def test_a_commit_under_another_commit_s_note_is_found(site: Site) -> None:
+    """A note that the store's key did sign says nothing about a tree that isn't its own."""
+    path = site.layout.commit(3)
+    earlier = ledger.read_commit(site.layout, 2)
+    path.write_bytes(ledger.format_commit(replace(ledger.read_commit(site.layout, 3), checkpoint=earlier.checkpoint)))
+    verification = site.verify()
+    check_accused(site, verification, 3)
+    assert "checkpoint" in findings_about(verification, site.name(path))[0].expected
 
 
 def test_a_segment_rewritten_together_with_its_commit_is_found(site: Site, sample: Sample) -> None:

@@ -35,7 +35,7 @@ def test_an_untouched_store_verifies(sample: Sample) -> None:
     assert {note.kind for note in verification.notes} == {"unanchored"}
 
 
-@settings(max_examples=120, database=None)
+@settings(max_examples=100, database=None)
 @given(data=st.data())
 def test_any_changed_row_of_a_segment_is_found(sample: Sample, workplace: Path, data: st.DataObject) -> None:
     """A changed, dropped, swapped, repeated, forged or copied row is named by writer and sequence number."""
@@ -44,7 +44,7 @@ def test_any_changed_row_of_a_segment_is_found(sample: Sample, workplace: Path, 
     check_found(site, sample.site, [change], site.verify())
 
 
-@settings(max_examples=60, database=None)
+@settings(max_examples=40, database=None)
 @given(data=st.data())
 def test_any_damaged_segment_is_found(sample: Sample, workplace: Path, data: st.DataObject) -> None:
     """A flipped bit, a cut, an exchanged, an emptied or a deleted segment is found, in the fast mode too."""
@@ -54,7 +54,7 @@ def test_any_damaged_segment_is_found(sample: Sample, workplace: Path, data: st.
     check_found(site, sample.site, [change], site.verify(deep=False))
 
 
-@settings(max_examples=150, database=None)
+@settings(max_examples=100, database=None)
 @given(data=st.data())
 def test_any_changed_line_of_a_journal_is_found(sample: Sample, workplace: Path, data: st.DataObject) -> None:
     """An edited, deleted, repeated, swapped or inserted line is named, before anything is sealed."""
@@ -63,7 +63,7 @@ def test_any_changed_line_of_a_journal_is_found(sample: Sample, workplace: Path,
     check_found(site, sample.site, [change], site.verify())
 
 
-@settings(max_examples=150, database=None)
+@settings(max_examples=100, database=None)
 @given(data=st.data())
 def test_any_flipped_bit_of_a_journal_is_found(sample: Sample, workplace: Path, data: st.DataObject) -> None:
     """A single bit anywhere in the unsealed lines is found, and its neighbours aren't accused."""
@@ -72,7 +72,7 @@ def test_any_flipped_bit_of_a_journal_is_found(sample: Sample, workplace: Path, 
     check_found(site, sample.site, [change], site.verify())
 
 
-@settings(max_examples=60, database=None)
+@settings(max_examples=40, database=None)
 @given(data=st.data())
 def test_of_several_changes_each_is_found(sample: Sample, workplace: Path, data: st.DataObject) -> None:
     """Changes to several files at once are all listed, not just the first."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -59,6 +61,39 @@ def test_a_sealer_killed_at_any_step_is_finished_by_the_next(unsealed: Site, tmp
         assert len(rows) == len(expected), moment
         assert pq.read_table(site.path / "events").num_rows == len(expected), moment
         assert len(list((site.path / "quarantine").iterdir())) == 1, f"{moment}: the torn line is kept once"
+
+
+@pytest.mark.slow
+def test_each_step_is_durable_before_the_next_one_relies_on_it(unsealed: Site, tmp_path: Path) -> None:
+    """Synced file, then its name, then the commit and its name, then the partition, and the journals go last.
+
+    A killed process can't show this, as the system still has what wasn't synced; a power cut could.
+    """
+    site, log = unsealed.copy(tmp_path / "site"), tmp_path / "log"
+    wanted = "fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat"
+    code, _, complaint = run_sealer(
+        site, under=[find_strace(), "-f", "-y", "-qq", "-o", str(log), "-e", f"trace={wanted}"]
+    )
+    assert code == 0, complaint
+    calls = [line.replace(str(site.path), "") for line in log.read_text().splitlines()]
+    expected = [
+        r"f(data)?sync\(\d+</staging/writing-",
+        r"rename\(.*/staging/writing-.*/staging/[0-9a-f]{16}\.parquet",
+        r"f(data)?sync\(\d+</staging>",
+        r"f(data)?sync\(\d+</ledger/\.00000001\.commit",
+        r"link\(.*/ledger/00000001\.commit\"",
+        r"f(data)?sync\(\d+</ledger>",
+        r"link\(.*/events/date=",
+        r"f(data)?sync\(\d+</events/date=",
+        r"unlink\(.*/journal/",
+        r"f(data)?sync\(\d+</journal>",
+    ]
+    places = [[at for at, call in enumerate(calls) if re.search(pattern, call)] for pattern in expected]
+    assert all(places), f"never done: {[p for p, at in zip(expected, places, strict=True) if not at]}"
+    for (before, earlier), (after, later) in pairwise(zip(expected, places, strict=True)):
+        assert max(earlier) < max(later), f"{after} was done before {before}"
+        if "unlink" in after:
+            assert max(earlier) < min(later), f"{after} was done before {before}"
 
 
 def list_rows_of(path: Path) -> list[tuple[str, int]]:
