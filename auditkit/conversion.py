@@ -75,7 +75,7 @@ def encode_details(value: Any) -> str:
     """
     try:
         # orjson prints NaN as null and calls no default for it, so a "null" in the result is looked into.
-        text = _dumps(value, option=_OPTIONS).decode()
+        text = _dumps(value, None, _OPTIONS).decode()
         if ("null" not in text or not _holds_nonfinite(value)) and len(text) <= MAX_TEXT:
             return text
     except (TypeError, ValueError, RecursionError, RuntimeError):

@@ -25,7 +25,6 @@ from auditkit.conversion import clean_text, encode_details, make_text
 from auditkit.errors import AuditError, UsageError
 from auditkit.event import (
     CLOSED,
-    FORMAT,
     GAP,
     INTERNAL_PREFIX,
     MAX_INTEGER,
@@ -33,6 +32,7 @@ from auditkit.event import (
     MIN_TIME_US,
     OPENED,
     make_fields,
+    new_fields,
 )
 from auditkit.measuring import Measurements, PerformanceStats
 from auditkit.recording import OnFailure, Recorder
@@ -234,37 +234,45 @@ class AuditLogger:
                     actor = self._actor
                 if workflow is None:
                     workflow = self._workflow
-            if not (
-                (actor is None or _class_of(actor) is str)
-                and (lead_id is None or _class_of(lead_id) is str)
-                and (workflow is None or _class_of(workflow) is str)
-                and (outcome is None or _class_of(outcome) is str)
-                and (operation is None or _class_of(operation) is str)
-                and (error_type is None or _class_of(error_type) is str)
-                and (message is None or _class_of(message) is str)
-                and (traceback is None or _class_of(traceback) is str)
-            ):
-                raise TypeError
-            # The keys in the order of auditkit.event.BODY; a call that makes them would cost too much here.
-            fields = {
-                "v": FORMAT,
-                "store": None,
-                "writer": None,
-                "seq": None,
-                "epoch": None,
-                "time": now_us if time is None else _read_time(time),
-                "type": type,
-                "actor": actor,
-                "lead_id": lead_id,
-                "workflow": workflow,
-                "outcome": outcome,
-                "operation": operation,
-                "duration_us": None if duration is None else _read_duration(duration),
-                "error_type": error_type,
-                "message": message,
-                "traceback": traceback,
-                "details": None if details is None else encode_details(details),
-            }
+            fields = new_fields()
+            fields["time"] = now_us if time is None else _read_time(time)
+            fields["type"] = type
+            if actor is not None:
+                if _class_of(actor) is not str:
+                    raise TypeError
+                fields["actor"] = actor
+            if lead_id is not None:
+                if _class_of(lead_id) is not str:
+                    raise TypeError
+                fields["lead_id"] = lead_id
+            if workflow is not None:
+                if _class_of(workflow) is not str:
+                    raise TypeError
+                fields["workflow"] = workflow
+            if outcome is not None:
+                if _class_of(outcome) is not str:
+                    raise TypeError
+                fields["outcome"] = outcome
+            if operation is not None:
+                if _class_of(operation) is not str:
+                    raise TypeError
+                fields["operation"] = operation
+            if duration is not None:
+                fields["duration_us"] = _read_duration(duration)
+            if error_type is not None:
+                if _class_of(error_type) is not str:
+                    raise TypeError
+                fields["error_type"] = error_type
+            if message is not None:
+                if _class_of(message) is not str:
+                    raise TypeError
+                fields["message"] = message
+            if traceback is not None:
+                if _class_of(traceback) is not str:
+                    raise TypeError
+                fields["traceback"] = traceback
+            if details is not None:
+                fields["details"] = encode_details(details)
             return self._record(now_us, fields)
         except (TypeError, ValueError) as error:
             if isinstance(error, AuditError):
