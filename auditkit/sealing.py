@@ -28,7 +28,7 @@ import orjson
 from auditkit import note, tree
 from auditkit.chains import KeyTable, WriterKeys
 from auditkit.errors import AuditError, StoreDamaged
-from auditkit.event import NEWER
+from auditkit.event import MAX_LINE_BYTES, NEWER
 from auditkit.keys import Keys
 from auditkit.store import durable, engine, journal, ledger, segments
 from auditkit.store.description import StoreDescription, read_description, set_public_key
@@ -36,7 +36,9 @@ from auditkit.store.journal import Part
 from auditkit.store.keyring import read_secret
 from auditkit.store.layout import Layout, name_segment, read_writer_day, today
 from auditkit.store.ledger import FORGED, Commit, LeafRange, LedgerState, SegmentEntry
-from auditkit.store.segments import CHUNK_BYTES, UNSIGNED, Head, Reject, SealedSegment, SegmentWriter
+from auditkit.store.runs import Head
+from auditkit.store.segment_writer import UNSIGNED, Reject, SealedSegment, SegmentWriter
+from auditkit.store.segments import CHUNK_BYTES
 
 _STAGED: Final = re.compile(r"(writing-\d+-\d+|[0-9a-f]{16})\.parquet", re.ASCII)
 
@@ -69,13 +71,45 @@ class SealResult:
 class _Plan:
     """What one sealing has read and written so far."""
 
+    layout: Layout
     segments: list[tuple[str, SealedSegment]] = field(default_factory=list)
     sizes: dict[Part, int] = field(default_factory=dict)
-    rejects: dict[str, list[Reject]] = field(default_factory=dict)
+    quarantined: int = 0
+    forged: int = 0
+    _rejects: dict[str, list[Reject]] = field(default_factory=lambda: defaultdict(list))
+    _reject_bytes: int = 0
 
-    @property
-    def quarantined(self) -> int:
-        return sum(map(len, self.rejects.values()))
+    def set_aside(self, part: Part, rejects: list[Reject]) -> None:
+        """Note lines that can't be believed; many of them go to the disk at once, since a journal may be all damage."""
+        self._rejects[part.path.name] += rejects
+        self._reject_bytes += sum(len(reject.line) for reject in rejects)
+        self.quarantined += len(rejects)
+        self.forged += sum(reject.reason.startswith(UNSIGNED) for reject in rejects)
+        if self._reject_bytes > MAX_LINE_BYTES:
+            self.quarantine()
+
+    def quarantine(self) -> None:
+        """Keep what could not be believed, with the reason, before its journal is dropped."""
+        for name, rejects in self._rejects.items():
+            records = b"".join(
+                orjson.dumps(
+                    {
+                        "journal": name,
+                        "line": reject.number,
+                        "reason": reject.reason,
+                        "bytes": len(reject.line),
+                        "text": reject.line.decode(errors="backslashreplace"),
+                    }
+                )
+                + b"\n"
+                for reject in rejects
+            )
+            durable.make_folder(self.layout.quarantine)
+            # Named by its content: a sealing that is repeated, or finds the same lines again, adds nothing.
+            digest = sha256(records).hexdigest()[:16]
+            durable.create_file(self.layout.quarantine / f"{name.removesuffix('.jsonl')}.{digest}.jsonl", records)
+        self._rejects.clear()
+        self._reject_bytes = 0
 
 
 def seal_store(layout: Layout, keys: Keys, *, live: bool = True, wait: bool = True) -> SealResult:
@@ -107,8 +141,8 @@ def seal_store(layout: Layout, keys: Keys, *, live: bool = True, wait: bool = Tr
         recover(layout, state)
         plan = _write_segments(layout, state, keys, live=live)
         result = SealResult(quarantined=plan.quarantined)
+        plan.quarantine()
         if plan.segments:
-            _quarantine(layout, plan)
             state, commit = _commit(layout, state, keys, plan)
             recover(layout, state)
             result = replace(
@@ -117,8 +151,6 @@ def seal_store(layout: Layout, keys: Keys, *, live: bool = True, wait: bool = Tr
                 segments=tuple(entry.path for entry in commit.add),
                 commit=commit.number,
             )
-        elif plan.rejects:
-            _quarantine(layout, plan)
         _drop_journals(layout, plan)
     return replace(result, seconds=time.perf_counter() - start)
 
@@ -186,7 +218,7 @@ def _choose_parts(layout: Layout, *, live: bool) -> dict[date, dict[str, list[Pa
 
 
 def _write_segments(layout: Layout, state: LedgerState, keys: Keys, *, live: bool) -> _Plan:
-    plan = _Plan()
+    plan = _Plan(layout)
     signers = WriterKeys(state.store, KeyTable(keys, keys.count_drawn(state.store)))
     find_opened = partial(_find_opened, layout, state)
     kept: list[Part] = []
@@ -209,7 +241,7 @@ def _write_segments(layout: Layout, state: LedgerState, keys: Keys, *, live: boo
                     kept.append(part)
                     continue
                 if rejects:
-                    plan.rejects.setdefault(part.path.name, []).extend(rejects)
+                    plan.set_aside(part, rejects)
                 if segment.rows >= MAX_SEGMENT_ROWS:
                     _finish(layout, plan, segment)
                     segment = None
@@ -259,7 +291,7 @@ def _read_chunks(part: Part, plan: _Plan) -> Iterator[tuple[int, list[bytes]]]:
     number, rest, size = 1, b"", 0
     owned = journal.is_owned(part)
     try:
-        file = part.path.open("rb")
+        file = part.path.open("rb", buffering=0)
     except FileNotFoundError:
         return
     with file:
@@ -267,17 +299,19 @@ def _read_chunks(part: Part, plan: _Plan) -> Iterator[tuple[int, list[bytes]]]:
         whole = os.fstat(file.fileno()).st_size
         while chunk := file.read(min(CHUNK_BYTES, whole - size)):
             size += len(chunk)
-            rest += chunk
-            end = rest.rfind(b"\n") + 1
-            if end:
-                lines = rest[: end - 1].split(b"\n")
+            complete, newline, rest = (rest + chunk).rpartition(b"\n")
+            if newline:
+                lines = complete.split(b"\n")
                 yield number, lines
                 number += len(lines)
-                rest = rest[end:]
+            if len(rest) > MAX_LINE_BYTES:
+                fault = f"expected a line of at most {MAX_LINE_BYTES} bytes, found {len(rest)} up to byte {size}"
+                plan.set_aside(part, [Reject(number, rest, fault)])
+                rest = b""
     plan.sizes[part] = size
     if rest and not owned:
         torn = Reject(number, rest, "expected a complete line, found one whose writing was interrupted")
-        plan.rejects.setdefault(part.path.name, []).append(torn)
+        plan.set_aside(part, [torn])
 
 
 def _finish(layout: Layout, plan: _Plan, segment: SegmentWriter) -> None:
@@ -340,30 +374,7 @@ def _commit(layout: Layout, state: LedgerState, keys: Keys, plan: _Plan) -> tupl
 def _tell_quarantined(plan: _Plan) -> str | None:
     if not plan.quarantined:
         return None
-    forged = sum(reject.reason.startswith(UNSIGNED) for rejects in plan.rejects.values() for reject in rejects)
-    return f"{plan.quarantined} lines quarantined" + (f", {forged} {FORGED}" if forged else "")
-
-
-def _quarantine(layout: Layout, plan: _Plan) -> None:
-    """Keep what could not be believed, with the reason, before its journal is dropped."""
-    durable.make_folder(layout.quarantine)
-    for name, rejects in plan.rejects.items():
-        records = b"".join(
-            orjson.dumps(
-                {
-                    "journal": name,
-                    "line": reject.number,
-                    "reason": reject.reason,
-                    "bytes": len(reject.line),
-                    "text": reject.line.decode(errors="backslashreplace"),
-                }
-            )
-            + b"\n"
-            for reject in rejects
-        )
-        # Named by its content: a sealing that is repeated, or finds the same lines again, adds nothing.
-        digest = sha256(records).hexdigest()[:16]
-        durable.create_file(layout.quarantine / f"{name.removesuffix('.jsonl')}.{digest}.jsonl", records)
+    return f"{plan.quarantined} lines quarantined" + (f", {plan.forged} {FORGED}" if plan.forged else "")
 
 
 def _drop_journals(layout: Layout, plan: _Plan) -> None:

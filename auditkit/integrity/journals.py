@@ -12,7 +12,7 @@ from auditkit.integrity.rows import StoredRows, check_chain, order_rows
 from auditkit.store import journal, segments
 from auditkit.store.layout import read_part_name, read_writer_day, start_of_day
 from auditkit.store.ledger import LedgerState
-from auditkit.store.segments import Head
+from auditkit.store.runs import Head
 
 
 @dataclass

@@ -10,7 +10,7 @@ from auditkit.integrity.inspection import Inspection
 from auditkit.store import ledger
 from auditkit.store.description import read_description
 from auditkit.store.ledger import FORGED, Commit, LedgerState
-from auditkit.store.segments import Head
+from auditkit.store.runs import Head
 
 
 def find_store(check: Inspection) -> str:

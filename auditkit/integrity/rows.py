@@ -11,7 +11,7 @@ from typing import Any
 from auditkit.chains import Row, check_macs, find_moved, find_unproved, group_ranges
 from auditkit.event import GAP, GENESIS, hash_line
 from auditkit.integrity.inspection import Inspection
-from auditkit.store.segments import read_dropped
+from auditkit.store.runs import read_dropped
 
 
 @dataclass

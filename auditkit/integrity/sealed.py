@@ -17,7 +17,8 @@ from auditkit.integrity.rows import StoredRows, check_chain, order_rows
 from auditkit.store import ledger, segments
 from auditkit.store.layout import read_segment_name
 from auditkit.store.ledger import LedgerState, SegmentEntry
-from auditkit.store.segments import MARGIN_ROWS, Run, read_dropped
+from auditkit.store.runs import Run, read_dropped
+from auditkit.store.segments import MARGIN_ROWS
 
 
 def check_segments(check: Inspection, state: LedgerState, chosen: list[SegmentEntry]) -> dict[date, list[Finding]]:

@@ -28,7 +28,7 @@ from auditkit.event import FORMAT, MAX_INTEGER, MAX_TIME_US, MIN_TIME_US, hash_l
 from auditkit.keys import Keys, derive_commit_key
 from auditkit.store import durable
 from auditkit.store.layout import Layout, is_store_name, read_commit_name, read_segment_name, read_writer_day
-from auditkit.store.segments import Head, Run
+from auditkit.store.runs import Head, Run
 
 COMMIT_KEYS: Final = (
     "v", "store", "n", "time", "key_n", "why", "detail", "prev_root", "first_leaf", "add", "remove", "retired",

@@ -36,12 +36,13 @@ import auditkit
 from auditkit import event, keys, note, tree
 from auditkit.conversion import encode_details
 from auditkit.logger import AuditLogger
-from auditkit.store import ledger, segments
+from auditkit.store import ledger, segment_writer
 from auditkit.store.description import StoreDescription
 from auditkit.store.keyring import KeyFile
 from auditkit.store.layout import Layout, name_segment, read_writer_day
 from auditkit.store.ledger import LeafRange, LedgerState, SegmentEntry
-from auditkit.store.segments import SegmentWriter
+from auditkit.store.runs import Head
+from auditkit.store.segment_writer import SegmentWriter
 from auditkit.trail import AuditTrail
 from tests.docs import verifier
 from tests.docs.verifier import Fault, Key
@@ -229,7 +230,7 @@ def write_example(folder: Path) -> tuple[Layout, Path]:
     current = keys.ratchet_key(bytes.fromhex(KEYS["K[2]"])).hex()
     key_file.write_text(json.dumps({"auditkit": "key", "v": 1, "mode": "ordinary", **state, "current": current}))
     lines, ledger_state = example_lines(), LedgerState(STORE)
-    heads: dict[str, segments.Head] = {}
+    heads: dict[str, Head] = {}
     day = read_writer_day(WRITER)
     assert day is not None
     for n, part in ((1, lines[:3]), (2, lines[3:])):
@@ -451,7 +452,7 @@ def change_a_column(recorded: Recorded) -> None:
     table = pq.ParquetFile(path).read()
     actors = ["mallory" if index == 1 else actor for index, actor in enumerate(table.column("actor").to_pylist())]
     table = table.set_column(6, table.schema.field("actor"), [actors])
-    with segments.open_writer(path, table.schema) as writer:
+    with segment_writer.open_writer(path, table.schema) as writer:
         writer.write_table(table)
 
 

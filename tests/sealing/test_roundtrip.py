@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import auditkit
 from auditkit.event import BODY_KEYS, encode_body, join_line, make_fields, make_schema
-from auditkit.store import segments
+from auditkit.store import segment_writer, segments
 
 STORE = "abcdefghijklmnop"
 SECRET = "a secret that only these tests know"
@@ -55,7 +55,7 @@ def test_any_line_comes_back_from_its_columns(lines: list[bytes], tmp_path: Path
     assert segments.rebuild_lines(table, STORE) == lines
     path = tmp_path / "segment.parquet"
     schema = make_schema(STORE)
-    with segments.open_writer(path, schema) as writer:
+    with segment_writer.open_writer(path, schema) as writer:
         writer.write_table(table.cast(schema))
     read = list(segments.read_tables(path))
     assert [line for piece in read for line in segments.rebuild_lines(piece, STORE)] == lines

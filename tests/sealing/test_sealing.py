@@ -254,6 +254,24 @@ def test_a_damaged_line_at_a_chunk_s_end_costs_no_other(site: Site) -> None:
         assert [seq for _, seq in read_ids(copy)] == [seq for seq in range(11) if seq != damaged]
 
 
+def test_megabytes_without_an_end_are_kept_in_pieces(site: Site) -> None:
+    """Thirty megabytes that hold no newline are no line: every byte is kept, and the events around them are sealed."""
+    chain = Chain(site, MONDAY, "a")
+    add_events(chain, 9)
+    chain.close()
+    lines = chain.path.read_bytes().splitlines(keepends=True)
+    garbage = b"\0garbage" * (30 * (1 << 20) // 8) + b"\n"
+    chain.path.write_bytes(b"".join([*lines[:5], garbage, *lines[5:]]))
+    result = site.seal()
+    assert result.events == len(lines)
+    pieces = read_quarantine(site)
+    assert len(pieces) == result.quarantined > 1
+    assert sum(int(str(piece["bytes"])) for piece in pieces) == len(garbage) - 1
+    assert {piece["line"] for piece in pieces} == {6}
+    verification = site.verify()
+    assert verification.ok, say(verification)
+
+
 def test_lines_out_of_their_order_are_kept_in_quarantine(site: Site) -> None:
     """A line that comes again or too late isn't dropped with its journal: it may be the one that was meant."""
     chain = Chain(site, MONDAY, "a")

@@ -19,7 +19,8 @@ from auditkit.keys import GivenKey
 from auditkit.store import ledger
 from auditkit.store.layout import Layout, name_segment
 from auditkit.store.ledger import Commit, LeafRange, LedgerState, SegmentEntry
-from auditkit.store.segments import Run, read_tables, rebuild_lines
+from auditkit.store.runs import Run
+from auditkit.store.segments import read_tables, rebuild_lines
 from tests.integrity.stores import MONDAY, TUESDAY, Chain, Sample, Site, add_events, hash_leaf, make_sample, make_site
 
 STORE = "sitesitesitesite"

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from auditkit.errors import FormatUnknown, StoreDamaged
 from auditkit.event import CLOSED, GAP, SEGMENT_KEYS, hash_line, make_schema, parse_line
 from auditkit.store import segments
-from auditkit.store.segments import Head, SegmentWriter
+from auditkit.store.runs import Head
+from auditkit.store.segment_writer import SegmentWriter
 from tests.integrity.stores import MONDAY, TEXTS, Chain, Site, add_events, at, make_site, print_body
 
 STORE = "sitesitesitesite"
