@@ -120,6 +120,7 @@ class Writer:
         self._layout = terms.layout
         self.store = terms.store
         self.name = name_writer(day)
+        self.id_head = f"{self.name}:"
         self.start_us = start_of_day(day)
         self.end_us = self.start_us + DAY_US
         self.seq = 0
@@ -127,8 +128,8 @@ class Writer:
         self.last_time_us = time_us
         self.suspect = False
         self.prev = GENESIS
-        self.waiting: deque[bytes] = deque()
-        self.dropped = 0
+        self._waiting: deque[bytes] = deque()
+        self._dropped = 0
         self._ended = False
         self._errno = 0
         self._retry_at = 0.0
@@ -139,6 +140,7 @@ class Writer:
             self.key = derive_writer_key(key, self.store, self.name) if terms.signs else None
             self.copy_inner, self.copy_outer = _prepare(self.key)
             self.epoch = 0
+            self.quick = terms.signs
             self._epoch_end_us = now_us + EPOCH_US
             self.check_us = now_us + CHECK_US
             # The chain lies in one date's partition, so an import's first event is dated like its second.
@@ -173,7 +175,7 @@ class Writer:
             line = join_line(body, outer.digest()) + b"\n"
         else:
             line = join_line(body, None) + b"\n"
-        if self.waiting or self.dropped:
+        if self._waiting or self._dropped:
             return self._append_waiting(line, fields)
         try:
             durable.write_all(self.descriptor, line)
@@ -203,17 +205,18 @@ class Writer:
             return False
         for line in lines:
             self.size += len(line)
-            if self.waiting and self.waiting[0] == line:
-                self.waiting.popleft()
-        if self.waiting or lines:
-            last = self.waiting[-1] if self.waiting else lines[-1]
+            if self._waiting and self._waiting[0] == line:
+                self._waiting.popleft()
+        if self._waiting or lines:
+            last = self._waiting[-1] if self._waiting else lines[-1]
             fields = orjson.loads(last)
             self.prev = hash_line(last[:-1])
             self.seq = fields["seq"] + (orjson.loads(fields["details"])["dropped"] if fields["type"] == GAP else 1)
             self.last_time_us = fields["time"]
             self._ended = fields["type"] == CLOSED
         self.suspect = False
-        if self._ended and not self.waiting:
+        self._judge_quick()
+        if self._ended and not self._waiting:
             self.abandon()
             return False
         return True
@@ -257,21 +260,22 @@ class Writer:
                 self.open_next_part()
 
     def _wait(self, line: bytes) -> str:
-        if self.dropped or self._terms.waiting.total + len(line) > MAX_WAITING_BYTES:
-            self.dropped += 1
+        self.quick = False
+        if self._dropped or self._terms.waiting.total + len(line) > MAX_WAITING_BYTES:
+            self._dropped += 1
             return NOT_KEPT
-        self.waiting.append(line)
+        self._waiting.append(line)
         self._terms.waiting.total += len(line)
         return self._move_on(line)
 
     def _append_waiting(self, line: bytes, fields: dict[str, Any]) -> str:
         """Handle an event that comes while others wait: it goes behind them."""
-        if self.dropped:
+        if self._dropped:
             # This line was signed for a place that a dropped event holds; it is signed again if writing works.
             if self.write_waiting():
                 self._terms.on_recovery()
                 return self.append(fields)
-            self.dropped += 1
+            self._dropped += 1
             return NOT_KEPT
         event_id = self._wait(line)
         if self.write_waiting():
@@ -280,12 +284,12 @@ class Writer:
 
     def write_waiting(self, *, now: bool = False) -> bool:
         """Write what waits, if the pause is over; tells whether nothing waits any more."""
-        if not self.waiting and not self.dropped:
+        if not self._waiting and not self._dropped:
             return True
         if not now and time.monotonic() < self._retry_at:
             return False
-        while self.waiting:
-            line = self.waiting[0]
+        while self._waiting:
+            line = self._waiting[0]
             try:
                 if self.descriptor < 0:
                     self.open_next_part()
@@ -295,13 +299,18 @@ class Writer:
                 self._errno = error.errno or 0
                 self._retry_at = time.monotonic() + RETRY_SECONDS
                 return False
-            self.waiting.popleft()
+            self._waiting.popleft()
             self._terms.waiting.total -= len(line)
             self.size += len(line)
-        if self.dropped:
-            dropped, self.dropped = self.dropped, 0
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
             self.append_gap(dropped)
-        return not self.waiting
+        self._judge_quick()
+        return not self._waiting
+
+    def _judge_quick(self) -> None:
+        """Say whether the next line may be made the quick way: signed, with none before it that waits."""
+        self.quick = self.key is not None and not self._waiting and not self._dropped
 
     def append_gap(self, dropped: int) -> None:
         """Say in the chain that events were dropped; the gap event holds all their places."""
@@ -310,7 +319,7 @@ class Writer:
             self.seq += dropped - 1
         else:
             # The gap event was dropped itself, and counted as one.
-            self.dropped += dropped - 1
+            self._dropped += dropped - 1
 
     def check(self, now_us: int) -> None:
         """Do what is due every now and then: change the key, and notice a journal that somebody has removed."""
@@ -392,7 +401,7 @@ class Writer:
         except OSError:
             self.abandon()
             raise
-        lost = len(self.waiting) + self.dropped
+        lost = len(self._waiting) + self._dropped
         if lost and not give_up:
             return False
         self.abandon()
