@@ -259,7 +259,7 @@ def _read_chunks(part: Part, plan: _Plan) -> Iterator[tuple[int, list[bytes]]]:
     number, rest, size = 1, b"", 0
     owned = journal.is_owned(part)
     try:
-        file = part.path.open("rb")
+        file = journal.open_for_reading(part)
     except FileNotFoundError:
         return
     with file:

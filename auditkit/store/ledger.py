@@ -460,11 +460,7 @@ def read_commit(layout: Layout, number: int) -> Commit:
     """
     path = layout.commit(number)
     try:
-        if path.exists() and not path.is_file():
-            # Opening a planted pipe would wait for ever.
-            raise StoreDamaged(f"{path.parent.name}/{path.name}: expected a file, found something else")
-        with path.open("rb") as file:
-            data = file.read(MAX_COMMIT_BYTES)
+        data = durable.read_regular(path, "a ledger commit", MAX_COMMIT_BYTES)
     except FileNotFoundError as error:
         raise StoreDamaged(
             f"expected ledger commit {path}, found none: run `auditkit integrity` for the whole damage"
