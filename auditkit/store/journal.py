@@ -92,7 +92,7 @@ def list_parts(layout: Layout) -> list[Part]:
     try:
         with os.scandir(layout.journal) as entries:
             names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     found = []
     for name in sorted(names):

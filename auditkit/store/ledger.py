@@ -468,7 +468,7 @@ def list_commits(layout: Layout) -> list[int]:
     try:
         with os.scandir(layout.ledger) as entries:
             names = [entry.name for entry in entries]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(number for number in map(read_commit_name, names) if number is not None)
 
