@@ -25,8 +25,8 @@ from auditkit.store import durable
 
 _MAX_BYTES: Final = 64 << 10
 
-_PASSING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""What a full disk or a busy machine answers: it may be otherwise at the first event."""
+_PASSING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
+"""What a full or failing disk or a busy machine answers: it may be otherwise at the next try."""
 
 
 class KeyWarning(UserWarning):
@@ -143,9 +143,10 @@ class KeyFile:
 
         Raises:
             KeyMissing: If the file has vanished.
-            OSError: If it can't be replaced.
+            KeyProblem: If it may not be replaced.
+            OSError: If there is no room for another one.
         """
-        with _hold_key(self.path) as path:
+        with _explain_unwritable(self.path), _hold_key(self.path) as path:
             state: dict[str, object] = {**self._load(path)}
             n, key = int(str(state["n"])), bytes.fromhex(str(state["current"]))
             state["n"] = n + 1

@@ -240,6 +240,10 @@ try:
     auditkit.AuditLogger(store, key_file=key)
 except KeyProblem as error:
     print(type(error).__name__, error)
+try:
+    auditkit.open(store, key_file=key).seal()
+except KeyProblem as error:
+    print(type(error).__name__, error)
 verification = auditkit.open(store, key_file=key).verify()
 print(verification.verdict, verification.journal_events, verification.key_id is not None)
 """
@@ -270,7 +274,8 @@ def test_a_key_that_can_t_be_written_is_for_reading_only(layout: Layout, recorde
     finally:
         recorded.parent.chmod(0o700)
     assert finished.returncode == 0, finished.stderr
-    refused, read = finished.stdout.splitlines()
+    refused, unsealed, read = finished.stdout.splitlines()
+    assert unsealed == refused
     assert refused.startswith(f"KeyProblem expected a key file that can be written at {recorded}")
     assert "Permission denied" in refused
     assert "make the file's folder writable" in refused
@@ -287,7 +292,8 @@ def test_a_key_file_that_is_mounted_alone_is_for_reading_only(layout: Layout, re
     program = f'{mount} && exec "$2" -c "$3" "$4" "$1"'
     finished = run([*command, program, "sh", recorded, sys.executable, "import sys" + OPEN, layout.root])
     assert finished.returncode == 0, finished.stderr
-    refused, read = finished.stdout.splitlines()
+    refused, unsealed, read = finished.stdout.splitlines()
+    assert unsealed == refused
     assert refused.startswith(f"KeyProblem expected a key file that can be written at {recorded}")
     assert "not the file alone" in refused
     assert read == "ok 3 True"
@@ -296,7 +302,7 @@ def test_a_key_file_that_is_mounted_alone_is_for_reading_only(layout: Layout, re
 def test_a_key_can_t_be_made_where_nothing_can_be_written(layout: Layout, tmp_path: Path) -> None:
     """A container without a home says so at the start, and no store is made."""
     (tmp_path / "home").mkdir(mode=0o500)
-    program = UNPRIVILEGED + OPEN.partition("verification")[0]
+    program = UNPRIVILEGED + OPEN.partition("try:\n    auditkit.open")[0]
     finished = run([sys.executable, "-c", program, layout.root, tmp_path / "home" / "keys" / "store.key"])
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.startswith("KeyProblem expected a key file that can be written at ")
