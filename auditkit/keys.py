@@ -127,6 +127,8 @@ class Keys(Protocol):
 class GivenKey:
     """The keys of a secret that the application gives (``secret_key=`` or ``$AUDITKIT_KEY``).
 
+    Without a ``__dict__``, so that whatever prints an object's variables prints no secret.
+
     Args:
         secret: At least 16 bytes; text is taken as UTF-8.
 
@@ -140,6 +142,8 @@ class GivenKey:
         >>> keys.draw()[0]
         0
     """
+
+    __slots__ = ("_root", "_secret", "key_id")
 
     def __init__(self, secret: str | bytes) -> None:
         raw = secret.encode() if isinstance(secret, str) else bytes(secret)

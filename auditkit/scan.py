@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from auditkit.errors import StoreDamaged, UsageError, explain_missing
 from auditkit.event import DAY_US, INTERNAL_PREFIX, make_schema
-from auditkit.store import engine, journal, ledger, segments
+from auditkit.store import durable, engine, journal, ledger, segments
 from auditkit.store.layout import Layout, read_segment_name, read_writer_day, start_of_day
 from auditkit.store.ledger import LedgerState, SegmentEntry
 
@@ -382,7 +382,7 @@ def _find_file(layout: Layout, entry: SegmentEntry, resources: ExitStack) -> Pat
     path = segments.locate_segment(layout, entry.path)
     if path == layout.staged(entry.path):
         try:
-            file = resources.enter_context(path.open("rb"))
+            file = resources.enter_context(durable.open_regular(path, "a segment"))
         except FileNotFoundError:
             path = layout.segment(entry.path)
         else:

@@ -11,7 +11,6 @@ Run as ``python -m auditkit.sealing`` with a request on standard input (see `aud
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from collections import defaultdict
@@ -34,13 +33,11 @@ from auditkit.store import durable, engine, journal, ledger, segments
 from auditkit.store.description import StoreDescription, read_description, set_public_key
 from auditkit.store.journal import Part
 from auditkit.store.keyring import read_secret
-from auditkit.store.layout import Layout, name_segment, read_writer_day, today
+from auditkit.store.layout import Layout, is_staged_name, name_segment, read_writer_day, today
 from auditkit.store.ledger import FORGED, Commit, LeafRange, LedgerState, SegmentEntry
 from auditkit.store.runs import Head
 from auditkit.store.segment_writer import UNSIGNED, Reject, SealedSegment, SegmentWriter
 from auditkit.store.segments import CHUNK_BYTES
-
-_STAGED: Final = re.compile(r"(writing-\d+-\d+|[0-9a-f]{16})\.parquet", re.ASCII)
 
 MAX_SEGMENT_ROWS: Final = 1_000_000
 """Rows at which a segment is finished and the next is begun: about 50 MB."""
@@ -189,7 +186,7 @@ def recover(layout: Layout, state: LedgerState) -> None:
         durable.remove_leftovers(folder)
     if not layout.staging.is_dir():
         return
-    staged = {path.name: path for path in layout.staging.iterdir() if _STAGED.fullmatch(path.name)}
+    staged = {path.name: path for path in layout.staging.iterdir() if is_staged_name(path.name)}
     folders = set()
     for entry in state.segments.values():
         source = staged.pop(layout.staged(entry.path).name, None)
@@ -291,7 +288,7 @@ def _read_chunks(part: Part, plan: _Plan) -> Iterator[tuple[int, list[bytes]]]:
     number, rest, size = 1, b"", 0
     owned = journal.is_owned(part)
     try:
-        file = part.path.open("rb", buffering=0)
+        file = journal.open_for_reading(part)
     except FileNotFoundError:
         return
     with file:

@@ -443,7 +443,7 @@ class AuditTrail:
 
     def _find_keys(self) -> Keys:
         if self._keys is None:
-            self._keys = find_keys(self.store_id, self._description.key_id, *self._given)
+            self._keys = find_keys(self.store_id, self._description.key_id, *self._given, root=self.path)
         return self._keys
 
     def _take_snapshot(self, query: Query | None) -> Snapshot:

@@ -98,3 +98,12 @@ def test_keys_are_not_shown_or_pickled(keys: tuple[Keys, set[bytes]]) -> None:
     for act in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="not pickled"):
             act(subject)
+    with pytest.raises(TypeError, match="not pickled"):
+        copy.deepcopy({"settings": [subject]})
+
+
+def test_keys_have_no_variables_to_print(keys: tuple[Keys, set[bytes]]) -> None:
+    """What prints every variable of every object, as debuggers and loggers of crashes do, finds none in keys."""
+    subject, _ = keys
+    with pytest.raises(TypeError, match="__dict__"):
+        vars(subject)

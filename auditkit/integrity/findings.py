@@ -5,7 +5,7 @@
 | ``tampered`` | what is stored isn't what was recorded |
 | ``missing`` | recorded, and neither there nor removed with authority |
 | ``truncated`` | a signed end is there, events before it are not |
-| ``unverifiable`` | the key or the format version isn't at hand, or the writer didn't sign |
+| ``unverifiable`` | the key or the format version isn't at hand, the writer didn't sign, or no version knows the file |
 | ``unanchored`` | newer than any anchor outside the store: a removal of the newest part couldn't be seen |
 | ``torn`` | a last line whose writing was interrupted |
 | ``quarantined`` | lines that a sealer could not believe and set aside |

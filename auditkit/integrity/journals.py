@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from auditkit.chains import Row
+from auditkit.errors import StoreDamaged
 from auditkit.event import DAY_US, GENESIS, NEWER
 from auditkit.integrity.inspection import Inspection
 from auditkit.integrity.rows import StoredRows, check_chain, order_rows
@@ -36,14 +37,14 @@ def read_journals(check: Inspection) -> dict[str, JournalContent]:
         try:
             owned = journal.is_owned(part)
             content = journal.read_part(part)
-        except OSError as error:
+        except (OSError, StoreDamaged) as error:
             check.report(
                 "missing",
                 "incomplete",
                 name,
                 "a readable journal",
                 str(error),
-                advice="check its permissions",
+                advice="check its permissions" if isinstance(error, OSError) else "seal it, or move it away",
                 writer=part.writer,
             )
             continue

@@ -20,6 +20,7 @@ from auditkit.integrity.inspection import Inspection
 from auditkit.integrity.journals import check_journals, read_journals
 from auditkit.integrity.ledgers import check_ledger, find_store
 from auditkit.integrity.sealed import check_segments, check_unlisted
+from auditkit.integrity.strangers import tell_strangers
 from auditkit.keys import Keys
 from auditkit.store.description import StoreDescription
 from auditkit.store.layout import Layout, read_segment_name
@@ -89,6 +90,7 @@ def _verify(check: Inspection, key_problem: str | None, start: float) -> Verific
     check_numbers(check)
     check_ends(check, state, contents)
     tell_quarantine(check)
+    tell_strangers(check)
     return Verification(
         description.store,
         check.deep,

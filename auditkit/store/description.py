@@ -14,7 +14,7 @@ from auditkit.errors import FormatUnknown, KeyMissing, StoreDamaged, StoreMissin
 from auditkit.event import FORMAT
 from auditkit.keys import Keys
 from auditkit.store import durable
-from auditkit.store.keyring import KeyFile, choose_given, find_keys, locate_key_file
+from auditkit.store.keyring import KeyFile, choose_given, find_keys, locate_key_file, refuse_inside
 from auditkit.store.layout import Layout, is_store_name, name_store
 
 DEFAULT_STORE: Final = "audit"
@@ -72,12 +72,11 @@ def read_description(layout: Layout) -> StoreDescription:
     Raises:
         StoreMissing: If there is no store at the path.
         FormatUnknown: If a newer auditkit wrote it.
-        StoreDamaged: If it can't be read as what it should be.
+        StoreDamaged: If it isn't a regular file, or can't be read as what it should be.
     """
     path = layout.description
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+        data = durable.read_regular(path, "a store's description", _MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreMissing(
             f"expected an audit store at {layout.root}, found no store.json there: "
@@ -117,37 +116,41 @@ def open_or_create(
     """Open a store with its keys, or make both.
 
     The key comes first: a store is never there without its key, however many processes start at once. They take turns,
-    so that one of them makes both and the others find them.
+    so that one of them makes both and the others find them. Whoever opens a store so is going to record: its keys must
+    be there, and numbers must be drawn from them.
 
     Raises:
         KeyMissing: If the store is there but its key isn't.
         KeyMismatch: If the key that is given isn't the store's.
+        KeyProblem: If the key file lies in the store, or can't be written.
         StoreDamaged: If the folder holds events but no ``store.json``.
     """
     if not layout.description.exists():
-        given = choose_given(secret_key, key_file)
+        store = name_store()
+        given = choose_given(secret_key, key_file) or locate_key_file(store)
+        if isinstance(given, Path):
+            refuse_inside(given, layout.root)
         durable.make_folder(layout.root)
         with durable.hold_lock(layout.seal_lock):
             if not layout.description.exists():
-                _create(layout, given)
+                _create(layout, store, given)
     description = read_description(layout)
     try:
-        keys = find_keys(description.store, description.key_id, secret_key, key_file)
+        keys = find_keys(description.store, description.key_id, secret_key, key_file, root=layout.root)
     except KeyMissing as error:
         raise KeyMissing(f"the store at {layout.root} exists, but not its key. {error}") from error
+    if isinstance(keys, KeyFile):
+        keys.check_drawing()
     return description, keys
 
 
-def _create(layout: Layout, given: Keys | Path | None) -> None:
+def _create(layout: Layout, store: str, given: Keys | Path) -> None:
     for folder in (layout.journal, layout.ledger, layout.events):
         if folder.is_dir() and any(folder.iterdir()):
             raise StoreDamaged(
                 f"expected an empty or new folder for a store at {layout.root}, found {folder.name}/ with files but "
                 "no store.json: restore store.json from a backup, or name another folder"
             )
-    store = name_store()
-    if given is None:
-        given = locate_key_file(store)
     if isinstance(given, Path):
         keys: Keys = KeyFile(given) if given.exists() else KeyFile.create(given, store)
     else:

@@ -1,4 +1,4 @@
-"""Durable writes and locks: the one place that knows what a file system guarantees.
+"""Durable writes, wary reads, and locks: the one place that knows what a file system guarantees.
 
 | step | what it gives | the hole that remains |
 |---|---|---|
@@ -10,22 +10,113 @@
 A rename without the file's own sync can leave an empty file after a power loss, without the folder's sync it can
 leave the old name: so both are synced, in that order. After a failed fsync nothing is known of the file's content and
 a second fsync may report success over lost data (PostgreSQL's "fsyncgate", 2018): the error is raised, never retried.
+
+Whoever can write to a folder can put anything under a file's name. `open_regular` opens a regular file and nothing
+else: a pipe would keep its reader waiting for ever, a link would lead elsewhere, a device would fill the memory.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO, Final
 
-_BESIDE = re.compile(r"\..+\.[0-9a-f]{12}")
+from auditkit.errors import AuditError, StoreDamaged
+
+_BESIDE = re.compile(r"\.(.+)\.[0-9a-f]{12}", re.DOTALL)
 """Names that `_write_beside` gives."""
 
 CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+
+_READ_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+_KINDS: Final = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_regular(
+    path: Path, what: str, error: type[AuditError] = StoreDamaged, *, follow: bool = False, limit: int | None = None
+) -> BinaryIO:
+    """Open a regular file for reading, and nothing else that bears its name: it neither waits nor leads elsewhere.
+
+    Args:
+        path: Where the file lies.
+        what: What it should be, with its article, for the message.
+        error: What to raise if something else lies there.
+        follow: Whether a symbolic link is followed. What it leads to must be a regular file all the same.
+        limit: Longest length that is believed, in bytes; None for any.
+
+    Returns:
+        The open file, at its beginning.
+
+    Raises:
+        StoreDamaged: Or what ``error`` says, if it isn't a regular file or is longer than the limit.
+        OSError: If it isn't there or the system refuses to open it.
+
+    Example:
+        >>> try:
+        ...     open_regular(Path("/dev/null"), "a journal")
+        ... except StoreDamaged as error:
+        ...     print(str(error).partition(":")[0])
+        expected a journal in a regular file at /dev/null, found a device
+    """
+    try:
+        descriptor = os.open(path, _READ_FLAGS if follow else _READ_FLAGS | os.O_NOFOLLOW)
+    except OSError as problem:
+        # A link that isn't followed (or leads to itself), and a socket, can't be opened at all.
+        if problem.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+        found = path.stat(follow_symlinks=problem.errno == errno.ENXIO)
+        raise error(_tell_strange(path, what, found)) from problem
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise error(_tell_strange(path, what, found))
+        if limit is not None and found.st_size > limit:
+            raise error(_tell_long(path, what, limit, found.st_size))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _tell_strange(path: Path, what: str, found: os.stat_result) -> str:
+    kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
+    return f"expected {what} in a regular file at {path}, found {kind}: move it away and restore the file from a backup"
+
+
+def _tell_long(path: Path, what: str, limit: int, size: int) -> str:
+    return (
+        f"expected {what} of at most {limit:,} bytes at {path}, found {size:,}: "
+        "move it away and restore the file from a backup"
+    )
+
+
+def read_regular(
+    path: Path, what: str, limit: int, error: type[AuditError] = StoreDamaged, *, follow: bool = False
+) -> bytes:
+    """Read the whole of a regular file that is no longer than it can be; see `open_regular`."""
+    with open_regular(path, what, error, follow=follow, limit=limit) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(size + 1)
+        if len(data) > size:  # it has grown, or its file system doesn't know lengths
+            data += file.read(limit + 1 - len(data))
+    if len(data) > limit:
+        raise error(_tell_long(path, what, limit, len(data)))
+    return data
 
 
 def sync_folder(path: Path) -> None:
@@ -67,12 +158,32 @@ def _write_beside(path: Path, data: bytes, mode: int) -> Path:
     return beside
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes were writing beside the files of a folder; nobody may be writing there now."""
+def read_leftover_name(name: str) -> str | None:
+    """Read for which file a temporary one was written; None if it isn't one.
+
+    Example:
+        >>> read_leftover_name(".store.json.0123456789ab")
+        'store.json'
+    """
+    match = _BESIDE.fullmatch(name)
+    return match[1] if match else None
+
+
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes were writing beside the files of a folder; nobody may be writing there now.
+
+    What can't be removed stays: a folder that somebody gave such a name keeps nobody from going on.
+
+    Args:
+        folder: The folder; it needn't be there.
+        name: The file whose leftovers are meant, None for those of every file.
+    """
     if folder.is_dir():
         for path in folder.iterdir():
-            if _BESIDE.fullmatch(path.name):
-                path.unlink(missing_ok=True)
+            meant = read_leftover_name(path.name)
+            if meant is not None and name in (None, meant):
+                with suppress(OSError):
+                    path.unlink()
 
 
 def create_file(path: Path, data: bytes, mode: int = 0o600) -> bool:

@@ -11,10 +11,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
+from auditkit.errors import StoreDamaged
 from auditkit.store import durable
 from auditkit.store.layout import Layout, read_part_name
+
+MAX_PART_BYTES: Final = 4 << 30
+"""Largest part that is read whole; sealing takes larger ones too, piece by piece."""
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -88,7 +92,7 @@ def list_parts(layout: Layout) -> list[Part]:
     try:
         with os.scandir(layout.journal) as entries:
             names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     found = []
     for name in sorted(names):
@@ -98,16 +102,28 @@ def list_parts(layout: Layout) -> list[Part]:
     return found
 
 
+def open_for_reading(part: Part) -> BinaryIO:
+    """Open a part for reading.
+
+    Raises:
+        FileNotFoundError: If it has vanished.
+        StoreDamaged: If something else has taken its place.
+    """
+    return durable.open_regular(part.path, "a journal")
+
+
 def is_owned(part: Part) -> bool:
-    """Tell whether a living process still holds a part; a part that has vanished is nobody's."""
+    """Tell whether a living process still holds a part; a part that has vanished is nobody's.
+
+    Raises:
+        StoreDamaged: If something else has taken its place.
+    """
     try:
-        descriptor = os.open(part.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        file = open_for_reading(part)
     except FileNotFoundError:
         return False
-    try:
-        return not durable.try_lock(descriptor)
-    finally:
-        os.close(descriptor)
+    with file:
+        return not durable.try_lock(file.fileno())
 
 
 def remove_part(part: Part, size: int) -> bool:
@@ -119,18 +135,19 @@ def remove_part(part: Part, size: int) -> bool:
 
     Returns:
         Whether it is gone.
+
+    Raises:
+        StoreDamaged: If something else has taken its place.
     """
     try:
-        descriptor = os.open(part.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        file = open_for_reading(part)
     except FileNotFoundError:
         return True
-    try:
-        if not durable.try_lock(descriptor) or os.fstat(descriptor).st_size != size:
+    with file:
+        if not durable.try_lock(file.fileno()) or os.fstat(file.fileno()).st_size != size:
             return False
         part.path.unlink()
         return True
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True)
@@ -152,11 +169,21 @@ class PartContent:
 
 
 def read_part(part: Part, offset: int = 0) -> PartContent:
-    """Read a part's complete lines; one that has vanished is empty."""
+    """Read a part's complete lines; one that has vanished is empty.
+
+    Raises:
+        StoreDamaged: If something else has taken its place, or it is longer than `MAX_PART_BYTES`.
+    """
     try:
-        with part.path.open("rb") as file:
+        with open_for_reading(part) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_PART_BYTES:
+                raise StoreDamaged(
+                    f"expected a journal of at most {MAX_PART_BYTES >> 30} GiB at {part.path}, found {size:,} bytes: "
+                    "seal it with `auditkit seal`, or move it away if it isn't a journal"
+                )
             file.seek(offset)
-            content = file.read()
+            content = file.read(max(size - offset, 0))
     except FileNotFoundError:
         return PartContent(b"", b"")
     end = content.rfind(b"\n") + 1

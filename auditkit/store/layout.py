@@ -27,7 +27,12 @@ _WRITER = r"(\d{8})-([a-z2-7]{16})"
 _PART = re.compile(rf"({_WRITER})\.(\d{{6}})\.jsonl", re.ASCII)
 _COMMIT = re.compile(r"(\d{8})\.commit", re.ASCII)
 _SEGMENT = re.compile(r"events/date=(\d{4}-\d{2}-\d{2})/([0-9a-f]{16})\.parquet", re.ASCII)
+_PARTITION = re.compile(r"date=\d{4}-\d{2}-\d{2}", re.ASCII)
+_STAGED = re.compile(r"(writing-\d+-\d+|[0-9a-f]{16})\.parquet", re.ASCII)
 _STORE = re.compile(r"[a-z2-7]{16}")
+
+FOLDERS: Final = ("journal", "staging", "quarantine", "events", "ledger")
+"""Folders of a store."""
 
 _EPOCH_DAY: Final = date(1970, 1, 1)
 
@@ -165,6 +170,39 @@ def read_segment_name(name: str) -> date | None:
         return date.fromisoformat(match[1])
     except ValueError:
         return None
+
+
+def is_staged_name(name: str) -> bool:
+    """Tell whether a name is one that a sealer gives in ``staging/``: to what it writes, or to a finished segment.
+
+    Example:
+        >>> is_staged_name("0123456789abcdef.parquet"), is_staged_name("notes.parquet")
+        (True, False)
+    """
+    return _STAGED.fullmatch(name) is not None
+
+
+def is_known_name(folder: str, name: str) -> bool:
+    """Tell whether the format knows a name.
+
+    Args:
+        folder: Which of `FOLDERS` it lies in, empty for the store's own.
+        name: The name of a file or folder in it.
+
+    Example:
+        >>> is_known_name("", "store.json"), is_known_name("ledger", "README")
+        (True, False)
+    """
+    if folder == "journal":
+        part = read_part_name(name)
+        return part is not None and read_writer_day(part.writer) is not None
+    if folder == "ledger":
+        return read_commit_name(name) is not None
+    if folder == "staging":
+        return is_staged_name(name)
+    if folder == "events":
+        return _PARTITION.fullmatch(name) is not None
+    return folder == "quarantine" or name in ("store.json", "seal.lock", *FOLDERS)
 
 
 def today(now: datetime | None = None) -> date:

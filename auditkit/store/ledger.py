@@ -15,8 +15,9 @@ processes that try the same number one wins, and a published commit is never rep
 from __future__ import annotations
 
 import hmac
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -235,29 +236,49 @@ def check_commit(state: LedgerState, commit: Commit) -> list[str]:
 
 def apply_commit(state: LedgerState, commit: Commit) -> LedgerState:
     """Compute the state after a commit; whether it is the right one is `check_commit`'s matter."""
-    size, nodes = state.size, list(state.nodes)
-    heads, segments = dict(state.heads), dict(state.segments)
+    return advance(replace(state, heads=dict(state.heads), segments=dict(state.segments)), commit)
+
+
+def advance(state: LedgerState, commit: Commit) -> LedgerState:
+    """Do as `apply_commit`, and use the given state up: the new one takes its heads and segments over and changes them.
+
+    Copying them for each commit would make reading a ledger quadratic in its commits.
+    """
+    size, nodes = _extend_tree(state, commit)
     for path in commit.remove:
-        segments.pop(path, None)
+        state.segments.pop(path, None)
     for entry in commit.add:
-        segments[entry.path] = entry
-        for leaves in entry.leaves:
-            nodes = tree.merge_nodes(0, size, nodes, leaves.count, list(leaves.nodes))
-            size += leaves.count
+        state.segments[entry.path] = entry
         for run in entry.runs:
-            heads[run.writer] = Head(run.next, run.link, run.closed)
-    nodes = tree.merge_nodes(0, size, nodes, 1, [commit.leaf])
+            state.heads[run.writer] = Head(run.next, run.link, run.closed)
     return replace(
         state,
         number=commit.number,
-        size=size + 1,
+        size=size,
         nodes=tuple(nodes),
-        heads=heads,
-        segments=segments,
         verifier_key=commit.keys["new"] if commit.keys else state.verifier_key,
         checkpoint=commit.checkpoint,
         time=commit.time,
     )
+
+
+def _extend_tree(state: LedgerState, commit: Commit) -> tuple[int, list[bytes]]:
+    size, nodes = state.size, list(state.nodes)
+    for entry in commit.add:
+        for leaves in entry.leaves:
+            nodes = tree.merge_nodes(0, size, nodes, leaves.count, list(leaves.nodes))
+            size += leaves.count
+    return size + 1, tree.merge_nodes(0, size, nodes, 1, [commit.leaf])
+
+
+def compute_checkpoint(state: LedgerState, commit: Commit) -> note.Checkpoint:
+    """Compute the checkpoint that covers a commit which follows a state.
+
+    Raises:
+        UsageError: If the commit's nodes don't fit the tree; `check_commit` says where.
+    """
+    size, nodes = _extend_tree(state, commit)
+    return note.Checkpoint(state.origin, size, tree.compute_root(size, nodes))
 
 
 def make_commit(state: LedgerState, commit: Commit, keys: Keys, key: bytes) -> Commit:
@@ -292,8 +313,7 @@ def make_commit(state: LedgerState, commit: Commit, keys: Keys, key: bytes) -> C
     body = orjson.dumps(fields)
     mac = hmac.digest(derive_commit_key(key, state.store), body, "sha256")
     made = replace(commit, line=join_line(body, mac), mac=mac, store=state.store)
-    after = apply_commit(state, made)
-    text = note.format_checkpoint(note.Checkpoint(state.origin, after.size, after.root))
+    text = note.format_checkpoint(compute_checkpoint(state, made))
     return replace(made, checkpoint=note.sign_note(text, state.origin, keys.signing_seed))
 
 
@@ -446,8 +466,9 @@ def _parse_entry(fields: Any) -> SegmentEntry:
 def list_commits(layout: Layout) -> list[int]:
     """List the numbers of the commits that are there, in order."""
     try:
-        names = [entry.name for entry in layout.ledger.iterdir()]
-    except FileNotFoundError:
+        with os.scandir(layout.ledger) as entries:
+            names = [entry.name for entry in entries]
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(number for number in map(read_commit_name, names) if number is not None)
 
@@ -460,11 +481,7 @@ def read_commit(layout: Layout, number: int) -> Commit:
     """
     path = layout.commit(number)
     try:
-        if path.exists() and not path.is_file():
-            # Opening a planted pipe would wait for ever.
-            raise StoreDamaged(f"{path.parent.name}/{path.name}: expected a file, found something else")
-        with path.open("rb") as file:
-            data = file.read(MAX_COMMIT_BYTES)
+        data = durable.read_regular(path, "a ledger commit", MAX_COMMIT_BYTES)
     except FileNotFoundError as error:
         raise StoreDamaged(
             f"expected ledger commit {path}, found none: run `auditkit integrity` for the whole damage"
@@ -497,8 +514,12 @@ def load_state(
         StoreDamaged: If a commit is missing, unreadable, doesn't follow the one before, or isn't authentic.
     """
     state = state or LedgerState(store)
-    commits = list(read_commits(layout, state.number))
-    found = keys.find(commit.key_n for commit in commits) if keys is not None else {}
+    commits: Iterable[Commit] = read_commits(layout, state.number)
+    found: dict[int, bytes] = {}
+    if keys is not None:
+        commits = list(commits)
+        found = keys.find(commit.key_n for commit in commits)
+    follow = apply_commit
     for commit in commits:
         faults = check_commit(state, commit)
         if keys is not None and not (commit.key_n in found and verify_mac(commit, store, found[commit.key_n])):
@@ -507,7 +528,8 @@ def load_state(
             raise StoreDamaged(
                 f"ledger/{layout.commit(commit.number).name}: {faults[0]}: `auditkit integrity` lists all"
             )
-        state = apply_commit(state, commit)
+        state = follow(state, commit)
+        follow = advance  # the caller's state was copied, and the copy is nobody else's
     return state
 
 

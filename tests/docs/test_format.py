@@ -229,6 +229,7 @@ def write_example(folder: Path) -> tuple[Layout, Path]:
     state = {"store": STORE, "root": KEYS["root"], "sign": KEYS["sign"], "n": 3}
     current = keys.ratchet_key(bytes.fromhex(KEYS["K[2]"])).hex()
     key_file.write_text(json.dumps({"auditkit": "key", "v": 1, "mode": "ordinary", **state, "current": current}))
+    key_file.chmod(0o600)
     lines, ledger_state = example_lines(), LedgerState(STORE)
     heads: dict[str, Head] = {}
     day = read_writer_day(WRITER)

@@ -119,6 +119,7 @@ def make_site(folder: Path, name: str = "sitesitesitesite") -> Site:
     for part in ("journal", "ledger", "events"):
         (site.path / part).mkdir(parents=True)
     site.key_file.write_text(json.dumps(key))
+    site.key_file.chmod(0o600)
     description = {
         "auditkit": "store", "format": 1, "store": name, "key_id": KeyFile(site.key_file).key_id,
         "created": at(date(2020, 3, 1)), "public_key": None,

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auditkit.errors import AuditError
+from auditkit.errors import AuditError, StoreDamaged
 from auditkit.event import make_schema
 from auditkit.integrity import Verification
 from tests.integrity.stores import (
@@ -102,6 +102,19 @@ def test_what_is_no_file_is_found(site: Site, kind: str, place: str, deep: bool)
     if place == "journal":
         assert len(site.open().events()) > 0
         assert site.seal().events == 45
+
+
+@pytest.mark.parametrize("place", ["journal/20200304-xxxxxxxxxxxxxxxx.000000.jsonl", "ledger/00000004.commit"])
+def test_a_file_of_a_terabyte_is_told_and_not_read(site: Site, place: str) -> None:
+    """A sparse file costs whoever plants it nothing; a reader refuses to give an answer without what it may hold."""
+    with (site.path / place).open("wb") as file:
+        file.truncate(1 << 40)
+    verification = site.verify()
+    (finding,) = findings_about(verification, place)
+    assert "1,099,511,627,776" in finding.found
+    assert verification.checked_events == 145
+    with pytest.raises(StoreDamaged, match="1,099,511,627,776"):
+        site.open().events()
 
 
 def test_an_events_folder_that_is_a_file_is_survived(site: Site) -> None:

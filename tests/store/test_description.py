@@ -5,12 +5,24 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from auditkit.errors import AuditError, FormatUnknown, KeyMismatch, KeyMissing, StoreDamaged, StoreMissing, UsageError
+from auditkit import AuditLogger
+from auditkit.errors import (
+    AuditError,
+    FormatUnknown,
+    KeyMismatch,
+    KeyMissing,
+    KeyProblem,
+    StoreDamaged,
+    StoreMissing,
+    UsageError,
+)
 from auditkit.store.description import (
     StoreDescription,
     choose_path,
@@ -183,3 +195,135 @@ def test_the_path_is_the_argument_or_the_variable_or_audit(monkeypatch: pytest.M
     monkeypatch.setenv("AUDITKIT_STORE", os.path.join("some", "where"))  # noqa: PTH118
     assert choose_path(None) == Path("some/where")
     assert choose_path("given") == Path("given")
+
+
+@pytest.mark.parametrize("place", ["audit/store.key", "audit/deep/store.key"])
+def test_a_store_is_not_made_with_its_key_inside(tmp_path: Path, place: str) -> None:
+    """The refusal comes before anything is made, for a new store and for an old one."""
+    layout = Layout(tmp_path / "audit")
+    with pytest.raises(KeyProblem, match="expected a key file outside the store"):
+        open_or_create(layout, key_file=tmp_path / place)
+    assert not layout.root.exists()
+    open_or_create(layout, key_file=tmp_path / "store.key")
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / "store.key").rename(tmp_path / place)
+    with pytest.raises(KeyProblem, match="expected a key file outside the store"):
+        open_or_create(layout, key_file=tmp_path / place)
+
+
+def test_a_users_own_folder_as_the_store_is_refused(isolated_user: Path) -> None:
+    """The platform's place for keys can lie in the store too, if somebody records into the folder above it."""
+    with pytest.raises(KeyProblem, match="name its new place with key_file="):
+        open_or_create(Layout(isolated_user / ".local"))
+    assert not (isolated_user / ".local").exists()
+
+
+UNPRIVILEGED = """
+import ctypes, sys
+
+class Header(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+# Root without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH is bound by permissions as everybody is.
+header, data = Header(0x20080522, 0), (ctypes.c_uint32 * 6)()
+libc = ctypes.CDLL(None)
+assert libc.capget(ctypes.byref(header), data) == 0
+data[0] &= ~0b110
+assert libc.capset(ctypes.byref(header), data) == 0
+"""
+
+OPEN = """
+import auditkit
+from auditkit.errors import KeyProblem
+store, key = sys.argv[1:]
+try:
+    auditkit.AuditLogger(store, key_file=key)
+except KeyProblem as error:
+    print(type(error).__name__, error)
+try:
+    auditkit.open(store, key_file=key).seal()
+except KeyProblem as error:
+    print(type(error).__name__, error)
+verification = auditkit.open(store, key_file=key).verify()
+print(verification.verdict, verification.journal_events, verification.key_id is not None)
+"""
+
+
+@pytest.fixture
+def recorded(layout: Layout, tmp_path: Path) -> Path:
+    """The key file of a store with one recorded event, in a folder of its own."""
+    key = tmp_path / "keys" / "store.key"
+    with AuditLogger(layout.root, key_file=key, enable_rotation=False) as audit:
+        audit.log_event("test")
+    return key
+
+
+def run(command: list[str | Path]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("what", ["folder", "lock"])
+def test_a_key_that_can_t_be_written_is_for_reading_only(layout: Layout, recorded: Path, what: str) -> None:
+    """A logger doesn't start and then drop every event: it says at once what to do. Verifying needs no writing."""
+    if what == "folder":
+        recorded.parent.chmod(0o500)
+    else:
+        recorded.with_name("store.key.lock").chmod(0o400)
+    try:
+        finished = run([sys.executable, "-c", UNPRIVILEGED + OPEN, layout.root, recorded])
+    finally:
+        recorded.parent.chmod(0o700)
+    assert finished.returncode == 0, finished.stderr
+    refused, unsealed, read = finished.stdout.splitlines()
+    assert unsealed == refused
+    assert refused.startswith(f"KeyProblem expected a key file that can be written at {recorded}")
+    assert "Permission denied" in refused
+    assert "make the file's folder writable" in refused
+    assert read == "ok 3 True"
+
+
+@pytest.mark.parametrize("options", ["--bind", "--bind -o ro"])
+def test_a_key_file_that_is_mounted_alone_is_for_reading_only(layout: Layout, recorded: Path, options: str) -> None:
+    """A container's single mounted file can be written, but not replaced: only trying tells."""
+    mount = f'mount {options} "$1" "$1"'
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    if run([*command, mount, "sh", recorded]).returncode:
+        pytest.skip("this machine lets nobody mount")
+    program = f'{mount} && exec "$2" -c "$3" "$4" "$1"'
+    finished = run([*command, program, "sh", recorded, sys.executable, "import sys" + OPEN, layout.root])
+    assert finished.returncode == 0, finished.stderr
+    refused, unsealed, read = finished.stdout.splitlines()
+    assert unsealed == refused
+    assert refused.startswith(f"KeyProblem expected a key file that can be written at {recorded}")
+    assert "not the file alone" in refused
+    assert read == "ok 3 True"
+
+
+def test_a_key_can_t_be_made_where_nothing_can_be_written(layout: Layout, tmp_path: Path) -> None:
+    """A container without a home says so at the start, and no store is made."""
+    (tmp_path / "home").mkdir(mode=0o500)
+    program = UNPRIVILEGED + OPEN.partition("try:\n    auditkit.open")[0]
+    finished = run([sys.executable, "-c", program, layout.root, tmp_path / "home" / "keys" / "store.key"])
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.startswith("KeyProblem expected a key file that can be written at ")
+    assert not layout.description.exists()
+
+
+FULL = """
+import errno, resource, signal, sys
+from pathlib import Path
+from auditkit.store.keyring import KeyFile
+keys = KeyFile(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+keys.check_drawing()
+try:
+    keys.draw()
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+
+
+def test_a_machine_that_is_out_of_room_doesn_t_keep_a_logger_from_starting(recorded: Path) -> None:
+    """What may be otherwise at the first event is left to it."""
+    finished = run([sys.executable, "-c", FULL, recorded])
+    assert (finished.returncode, finished.stdout) == (0, "EMFILE\n"), finished.stderr

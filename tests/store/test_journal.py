@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -149,12 +150,10 @@ def test_a_torn_end_is_told_from_the_lines(lines: list[bytes], torn: bytes) -> N
     """Everything up to the last newline is lines, what stands behind it is torn, and nothing is lost."""
     torn = torn.replace(b"\n", b"")
     content = b"".join(line + b"\n" for line in lines) + torn
-    descriptor = os.memfd_create("part")
-    try:
-        durable.write_all(descriptor, content)
-        read = journal.read_part(Part(Path(f"/dev/fd/{descriptor}"), WRITER, 0))
-    finally:
-        os.close(descriptor)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        read = journal.read_part(Part(Path(file.name), WRITER, 0))
     assert list(journal.split_lines(read.data)) == lines
     assert read.torn == torn
     assert read.size == len(content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -12,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from auditkit.errors import KeyMismatch, KeyMissing, UsageError
+from auditkit.errors import KeyMismatch, KeyMissing, KeyProblem, UsageError
 from auditkit.keys import GivenKey, identify_key, ratchet_key
-from auditkit.store.keyring import KeyFile, choose_given, find_keys, locate_key_file, read_secret
+from auditkit.store.keyring import KeyFile, KeyWarning, choose_given, find_keys, locate_key_file, read_secret
 
 SECRET = "a secret that only these tests know"
 
@@ -163,6 +164,106 @@ def test_a_key_file_that_vanishes_is_missed_at_the_next_draw(path: Path) -> None
     assert not path.exists()
 
 
+def test_a_key_file_may_be_reached_through_links(tmp_path: Path) -> None:
+    """As Kubernetes mounts its secrets; the file that the links lead to is locked and counts, and they stay links."""
+    real = tmp_path / "..2026_11_23" / "store.key"
+    keys = KeyFile.create(real, "store")
+    (tmp_path / "..data").symlink_to(real.parent.name)
+    link = tmp_path / "store.key"
+    link.symlink_to("..data/store.key")
+    assert KeyFile(link).key_id == keys.key_id
+    KeyFile(link).check_drawing()
+    assert [KeyFile(link).draw()[0], keys.draw()[0], KeyFile(link).draw()[0]] == [0, 1, 2]
+    assert link.is_symlink()
+    assert sorted(file.name for file in real.parent.iterdir()) == ["store.key", "store.key.lock"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["..2026_11_23", "..data", "store.key"]
+
+
+KILLED = """
+import pathlib, resource, signal, sys
+from auditkit.store.keyring import KeyFile
+keys = KeyFile(pathlib.Path(sys.argv[1]))
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+keys.draw()
+"""
+
+
+def list_leftovers(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir() if file.name.startswith("."))
+
+
+@pytest.mark.parametrize("act", ["draw", "check_drawing", "create"])
+def test_what_a_killed_process_left_beside_the_key_is_removed(path: Path, act: str) -> None:
+    """A half-written copy of the key doesn't lie there for ever: the next that holds the lock removes it."""
+    keys = KeyFile.create(path, "store")
+    finished = subprocess.run([sys.executable, "-c", KILLED, path], cwd=ROOT, check=False)
+    assert finished.returncode == -signal.SIGXFSZ
+    (leftover,) = list_leftovers(path.parent)
+    # Another key's belongs to the holders of another lock, and what can't be removed stops nobody.
+    (path.parent / ".other.key.0123456789ab").write_text("another's")
+    (path.parent / ".store.key.0123456789ab").mkdir()
+    if act == "create":
+        KeyFile.create(path, "store")
+    else:
+        getattr(keys, act)()
+    assert leftover.startswith(".store.key.")
+    assert list_leftovers(path.parent) == [".other.key.0123456789ab", ".store.key.0123456789ab"]
+    assert keys.draw()[0] == (1 if act == "draw" else 0)
+
+
+def test_a_check_draws_nothing(path: Path) -> None:
+    """Whoever makes sure that a key file can be written leaves its numbers as they are."""
+    keys = KeyFile.create(path, "store")
+    keys.draw()
+    before = path.read_bytes()
+    keys.check_drawing()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("place", ["audit/store.key", "audit/keys/deep/store.key", "link", "audit/../audit/store.key"])
+def test_a_key_in_its_store_is_refused(tmp_path: Path, place: str) -> None:
+    """Whoever has the store would have the key, whichever way leads to it; the message doesn't only forbid."""
+    (tmp_path / "audit").mkdir()
+    path = tmp_path / place
+    keys = KeyFile.create(tmp_path / "audit" / "store.key" if place == "link" else path, "store")
+    if place == "link":
+        path.symlink_to("audit/store.key")
+    with pytest.raises(KeyProblem, match=r"expected a key file outside the store.*Move it elsewhere"):
+        find_keys("store", keys.key_id, key_file=path, root=tmp_path / "audit")
+
+
+def test_a_link_in_the_store_to_a_key_outside_is_no_key(tmp_path: Path) -> None:
+    """What counts is where the key itself lies."""
+    keys = KeyFile.create(tmp_path / "store.key", "store")
+    (tmp_path / "audit").mkdir()
+    (tmp_path / "audit" / "link").symlink_to("../store.key")
+    found = find_keys("store", keys.key_id, key_file=tmp_path / "audit" / "link", root=tmp_path / "audit")
+    assert found.key_id == keys.key_id
+
+
+@pytest.mark.parametrize("mode, readers", [(0o644, "every user"), (0o604, "every user"), (0o640, "its group")])
+def test_a_key_that_others_can_read_is_warned_of(path: Path, mode: int, readers: str) -> None:
+    """Everything works, and the one who opens it is told once who can read it and what to do."""
+    keys = KeyFile.create(path, "store")
+    path.chmod(mode)
+    with pytest.warns(KeyWarning, match=rf"{readers} can \(mode {mode:04o}\).*chmod 600") as caught:
+        find_keys("store", keys.key_id, key_file=path, root=path.with_name("audit"))
+    assert len(caught) == 1
+    path.chmod(0o600)
+    find_keys("store", keys.key_id, key_file=path, root=path.with_name("audit"))
+
+
+def test_a_key_that_a_group_lends_is_not_warned_of(path: Path) -> None:
+    """A secret of root that a container's process reads through its group is as closed as it can be."""
+    if os.geteuid() != 0:
+        pytest.skip("giving a file to another user needs root")
+    keys = KeyFile.create(path, "store")
+    os.chown(path, 12345, -1)
+    path.chmod(0o440)
+    find_keys("store", keys.key_id, key_file=path, root=path.with_name("audit"))
+
+
 def test_a_relative_path_holds_after_the_folder_is_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon that goes to another folder still draws from its key file."""
     monkeypatch.chdir(tmp_path)
@@ -203,9 +304,10 @@ def test_arguments_go_before_variables(path: Path, monkeypatch: pytest.MonkeyPat
 def test_the_wrong_key_is_refused(path: Path) -> None:
     """Both keys are named, neither is shown."""
     keys = KeyFile.create(path, "store")
-    assert find_keys("store", keys.key_id, key_file=path).key_id == keys.key_id
+    elsewhere = path.with_name("audit")
+    assert find_keys("store", keys.key_id, key_file=path, root=elsewhere).key_id == keys.key_id
     with pytest.raises(KeyMismatch, match=keys.key_id) as caught:
-        find_keys("store", keys.key_id, secret_key=SECRET)
+        find_keys("store", keys.key_id, secret_key=SECRET, root=elsewhere)
     assert SECRET not in str(caught.value)
     assert GivenKey(SECRET).key_id in str(caught.value)
 

@@ -234,10 +234,28 @@ def test_a_state_goes_on_from_an_earlier_one(published: Sample) -> None:
     """A reader that knows the first commits reads only those that came since, and gets the same."""
     layout = published.site.layout
     whole = ledger.load_state(layout, STORE)
-    earlier = ledger.apply_commit(LedgerState(STORE), ledger.read_commit(layout, 1))
+    empty = LedgerState(STORE)
+    earlier = ledger.apply_commit(empty, ledger.read_commit(layout, 1))
+    assert empty == LedgerState(STORE)
+    heads, segments = dict(earlier.heads), dict(earlier.segments)
     assert ledger.load_state(layout, STORE, earlier) == whole
+    assert (earlier.heads, earlier.segments) == (heads, segments)
     assert ledger.load_state(layout, STORE, whole) == whole
     assert (whole.number, whole.size) == (3, 148)
+
+
+def test_advancing_gives_what_applying_gives_and_copies_nothing(published: Sample) -> None:
+    """A ledger is read in one pass: each commit changes the heads and segments of the one before in their place."""
+    state = followed = LedgerState(STORE)
+    for commit in ledger.read_commits(published.site.layout):
+        checkpoint = ledger.compute_checkpoint(state, commit)
+        state = ledger.apply_commit(state, commit)
+        before, followed = followed, ledger.advance(followed, commit)
+        assert followed == state
+        assert followed.heads is before.heads
+        assert followed.segments is before.segments
+        assert (checkpoint.size, checkpoint.root) == (state.size, state.root)
+        assert checkpoint == note.parse_checkpoint(note.parse_note(commit.checkpoint).text)
 
 
 @pytest.mark.parametrize(
