@@ -4,20 +4,27 @@ A reader lists the journals first, then takes the ledger's head, then passes ove
 that is sealed meanwhile is seen once, in one place or the other. DuckDB scans the Parquet files: partitions and
 segments outside the time range aren't opened, row groups are skipped by their statistics and Bloom filters, and only
 the columns that are asked for are read.
+
+Before a process first reads a segment it compares the file's SHA-256 with the ledger's, so that damage is an error and
+not wrong data. That is all that reading proves: whether the ledger and the journals are genuine, only
+`auditkit.integrity` tells.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from auditkit.errors import StoreDamaged, UsageError, explain_missing
+from auditkit.errors import StoreDamaged, StoreIncomplete, UsageError, explain_missing
 from auditkit.event import DAY_US, INTERNAL_PREFIX, make_schema
 from auditkit.store import engine, journal, ledger, segments
 from auditkit.store.layout import Layout, read_segment_name, read_writer_day, start_of_day
@@ -37,6 +44,8 @@ COLUMNS: Final = (
 
 FILTERS: Final = ("type", "actor", "lead_id", "workflow", "outcome", "operation")
 """Columns that a filter may name."""
+
+_ADVICE: Final = "run `auditkit integrity` for the whole damage, and restore the file from a backup"
 
 _SOURCES: Final = {"id": "writer || ':' || seq::VARCHAR"}
 
@@ -289,7 +298,7 @@ class _select:  # noqa: N801 - reads as the verb it is, as contextlib's own mana
         newest: bool = False,
         ordered: bool = True,
     ) -> None:
-        self._snapshot = snapshot
+        self._events = snapshot.layout.events
         self._resources = ExitStack()
         self._connection = self._resources.enter_context(contextlib.closing(engine.connect()))
         try:
@@ -309,8 +318,8 @@ class _select:  # noqa: N801 - reads as the verb it is, as contextlib's own mana
         ordered: bool,
     ) -> None:
         where, parameters = query.to_sql()
-        self._entries = _choose_segments(snapshot, query)
-        files = [_find_file(snapshot.layout, entry, self._resources) for entry in self._entries]
+        chosen = [e for e in snapshot.state.segments.values() if query.overlaps(e.time_min, e.time_max)]
+        files = _find_files(snapshot.layout, chosen, self._resources)
         sources = []
         if files:
             quoted = ", ".join(_quote_path(file) for file in files)
@@ -351,31 +360,27 @@ class _select:  # noqa: N801 - reads as the verb it is, as contextlib's own mana
     def _explain(self, error: BaseException) -> None:
         # A query that is too large for the memory is no damage.
         if isinstance(error, duckdb.Error) and not isinstance(error, duckdb.OutOfMemoryException):
-            layout = self._snapshot.layout
-            path = _find_damaged(layout, self._entries)
-            place = f"a readable segment at {path}" if path else f"readable segments in {layout.events}"
             raise StoreDamaged(
-                f"expected {place}, found damage ({str(error)[:300]}): "
-                "run `auditkit integrity` for the whole damage, and restore the file from a backup"
+                f"expected readable segments in {self._events}, found damage ({str(error)[:300]}): {_ADVICE}"
             ) from error
 
 
-def _choose_segments(snapshot: Snapshot, query: Query) -> list[SegmentEntry]:
-    return [e for e in snapshot.state.segments.values() if query.overlaps(e.time_min, e.time_max)]
+def _find_files(layout: Layout, entries: Sequence[SegmentEntry], resources: ExitStack) -> list[Path]:
+    """Find the segments' files, and make sure that they are those the ledger lists.
 
+    The engine checks no page checksums: of flipped bits it would give many as events.
 
-def _find_damaged(layout: Layout, entries: Sequence[SegmentEntry]) -> Path | None:
-    """Find the first segment that isn't the file the ledger lists; the engine doesn't always say which it read."""
-    for entry in entries:
-        path = segments.locate_segment(layout, entry.path)
-        with contextlib.suppress(OSError):
-            if path is not None and segments.digest_file(path) != entry.sha256:
-                return path
-    return None
+    Returns:
+        The files under names that stay good while the resources are held.
+    """
+    if len(entries) < 2:
+        return [_find_file(layout, entry, resources) for entry in entries]
+    with ThreadPoolExecutor(min(len(entries), os.cpu_count() or 1)) as pool:
+        return list(pool.map(lambda entry: _find_file(layout, entry, resources), entries))
 
 
 def _find_file(layout: Layout, entry: SegmentEntry, resources: ExitStack) -> Path:
-    """Find a segment's file under a name that stays good while the resources are held.
+    """Find a segment's file; see `_find_files`.
 
     One that still lies in staging may be moved at any moment, so it is opened here and read through its descriptor.
     """
@@ -387,18 +392,31 @@ def _find_file(layout: Layout, entry: SegmentEntry, resources: ExitStack) -> Pat
             path = layout.segment(entry.path)
         else:
             path = Path(f"/dev/fd/{file.fileno()}")
-    if path is not None:
-        size = path.stat().st_size
-        if size != entry.bytes:
-            raise StoreDamaged(
-                f"expected {entry.bytes} bytes in {path}, as the ledger says, found {size}: "
-                "run `auditkit integrity`, and restore the file from a backup"
+    if path is None:
+        missing = f"expected the segment {entry.path} with {entry.rows} events in {layout.root}, as the ledger says"
+        if not layout.segment(entry.path).parent.is_dir():
+            raise StoreIncomplete(
+                f"{missing}, found no such partition: mount it or restore it from a backup, or ask for other days; "
+                "`auditkit integrity` lists all that is missing"
             )
-        return path
-    raise StoreDamaged(
-        f"expected the segment {entry.path} with {entry.rows} events in {layout.root}, as the ledger says, found none: "
-        "run `auditkit integrity` for the whole damage, and restore the file from a backup"
-    )
+        raise StoreDamaged(f"{missing}, found none: {_ADVICE}")
+    found = path.stat()
+    if found.st_size != entry.bytes:
+        raise StoreDamaged(
+            f"expected {entry.bytes} bytes in {path}, as the ledger says, found {found.st_size}: {_ADVICE}"
+        )
+    digest = _digest_file(path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    if digest != entry.sha256:
+        raise StoreDamaged(
+            f"expected the SHA-256 {entry.sha256} of {path}, as the ledger says, found {digest}: {_ADVICE}"
+        )
+    return path
+
+
+@lru_cache(maxsize=65_536)
+def _digest_file(path: Path, *_signature: int) -> str:
+    """Compute a file's SHA-256 once a process, and again when its inode, size or times have changed."""
+    return segments.digest_file(path)
 
 
 def _quote_path(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import auditkit
-from auditkit.errors import FormatUnknown, StoreDamaged, StoreMissing, UsageError
+from auditkit.errors import FormatUnknown, StoreDamaged, StoreIncomplete, StoreMissing, UsageError
 from auditkit.scan import COLUMNS, UnreadableWarning, make_query
 from auditkit.store import engine
 from auditkit.trail import AuditTrail
@@ -288,19 +290,30 @@ def test_a_segment_of_another_size_is_named_and_nothing_is_given(site: Site) -> 
 
 
 def test_a_segment_of_the_same_size_but_other_content_is_named(site: Site) -> None:
-    """The engine's complaint alone wouldn't say which file it was reading, or call it an SQL error."""
+    """The message has both digests, so that a backup can be compared with what the ledger lists."""
     path = _segment_of(site, MONDAY)
+    expected = sha256(path.read_bytes()).hexdigest()
     path.write_bytes(os.urandom(path.stat().st_size))
-    _expect_damage(site, rf"expected a readable segment at \S*{path.name}, found damage")
+    found = sha256(path.read_bytes()).hexdigest()
+    _expect_damage(site, rf"expected the SHA-256 {expected} of \S*{path.name}.*found {found}.*auditkit integrity")
 
 
-def test_a_segment_with_a_broken_footer_is_named(site: Site) -> None:
-    """What the engine says of a broken footer has no file in it."""
-    path = _segment_of(site, MONDAY)
-    data = bytearray(path.read_bytes())
-    data[-60:-52] = b"\xff" * 8
+def test_no_flipped_bit_is_shown_as_an_event(site: Site, whole: pd.DataFrame) -> None:
+    """Wherever a disk or a hand flips a bit of a segment, reading says so, also to who has read it before."""
+    path = _segment_of(site, TUESDAY)
+    data = path.read_bytes()
+    trail = site.open()
+    monday = select(whole, until=moment(TUESDAY, 0))
+    for place in range(0, len(data), max(1, len(data) // 40)):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        for read in (trail.events, trail.count, site.open().events):
+            with pytest.raises(StoreDamaged, match=rf"expected the SHA-256 \w+ of \S*{path.name}"):
+                read()
+        pd.testing.assert_frame_equal(trail.events(until=MONDAY), monday)
     path.write_bytes(data)
-    _expect_damage(site, rf"expected a readable segment at \S*{path.name}, found damage")
+    pd.testing.assert_frame_equal(trail.events(include_internal=True), whole)
 
 
 def test_a_missing_segment_is_named_with_the_number_of_its_events(site: Site) -> None:
@@ -309,6 +322,18 @@ def test_a_missing_segment_is_named_with_the_number_of_its_events(site: Site) ->
     rows = read_segment(path).num_rows
     path.unlink()
     _expect_damage(site, rf"expected the segment events/date=2020-03-02/{path.name} with {rows} events .* found none")
+
+
+def test_a_missing_partition_accuses_nobody(site: Site) -> None:
+    """A folder that is gone as a whole may just not be mounted, and the integrity check says the same."""
+    path = _segment_of(site, MONDAY)
+    shutil.rmtree(path.parent)
+    _expect_damage(
+        site, r"expected the segment events/date=2020-03-02/\w+.parquet .* found no such partition: mount it"
+    )
+    with pytest.raises(StoreIncomplete):
+        site.open().events()
+    assert site.verify().verdict == "incomplete"
 
 
 def _segment_of(site: Site, day: date) -> Path:

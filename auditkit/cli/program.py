@@ -26,6 +26,7 @@ from auditkit.errors import (
     ImportRefused,
     KeyProblem,
     StoreDamaged,
+    StoreIncomplete,
     UsageError,
 )
 
@@ -271,10 +272,10 @@ def choose_exit(error: BaseException) -> Exit:
         >>> choose_exit(FileNotFoundError())
         <Exit.INPUT_OUTPUT: 4>
     """
+    if isinstance(error, (StoreIncomplete, KeyProblem, FormatUnknown)):
+        return Exit.INCOMPLETE
     if isinstance(error, StoreDamaged):
         return Exit.FINDINGS
-    if isinstance(error, (KeyProblem, FormatUnknown)):
-        return Exit.INCOMPLETE
     if isinstance(error, (UsageError, ExtraMissing, ImportRefused, ImportError)):
         return Exit.USAGE
     return Exit.INPUT_OUTPUT
