@@ -27,11 +27,14 @@ from typing import Any, Final
 from auditkit.errors import StoreDamaged, StoreIncomplete, UsageError, explain_missing
 from auditkit.event import DAY_US, INTERNAL_PREFIX, make_schema
 from auditkit.store import engine, journal, ledger, segments
+from auditkit.store.journal import Part
 from auditkit.store.layout import Layout, read_segment_name, read_writer_day, start_of_day
 from auditkit.store.ledger import LedgerState, SegmentEntry
+from auditkit.store.parsed import join_tables, read_parsed
 
 try:
     import duckdb
+    import numpy as np
     import pyarrow as pa
 except ModuleNotFoundError as error:
     raise explain_missing(error, "seal") from error
@@ -172,16 +175,14 @@ def take_snapshot(layout: Layout, store: str, query: Query | None = None, state:
         StoreDamaged: If the ledger can't be read.
     """
     query = query or Query(internal=True)
-    contents: list[tuple[date, str, list[bytes]]] = []
+    by_day: dict[date, list[Part]] = {}
     for part in journal.list_parts(layout):
         day = read_writer_day(part.writer)
-        if day is None or not query.overlaps(start_of_day(day), start_of_day(day) + DAY_US - 1):
-            continue
-        lines = list(journal.split_lines(journal.read_part(part).data))
-        if lines:
-            contents.append((day, part.writer, lines))
+        if day is not None and query.overlaps(start_of_day(day), start_of_day(day) + DAY_US - 1):
+            by_day.setdefault(day, []).append(part)
+    found = {day: read_parsed(parts, store) for day, parts in by_day.items()}
     state = ledger.load_state(layout, store, state)
-    journals, unreadable = _read_journals(contents, store, state)
+    unreadable = sum(part.unreadable for parts in found.values() for part in parts)
     if unreadable:
         warnings.warn(
             f"{unreadable} lines of the journals in {layout.journal} are not events and are left out: "
@@ -189,36 +190,21 @@ def take_snapshot(layout: Layout, store: str, query: Query | None = None, state:
             UnreadableWarning,
             stacklevel=4,
         )
-    return Snapshot(layout, state, journals, unreadable)
-
-
-def _read_journals(
-    contents: list[tuple[date, str, list[bytes]]], store: str, state: LedgerState
-) -> tuple[dict[date, pa.Table], int]:
-    by_day: dict[date, list[bytes]] = {}
-    for day, _, lines in contents:
-        by_day.setdefault(day, []).extend(lines)
-    unreadable, journals = 0, {}
-    for day, lines in by_day.items():
-        table, good, _ = segments.parse_lines(lines, store)
-        unreadable += good.count(False)
-        table = _drop_sealed(table, state)
-        if table.num_rows:
-            journals[day] = table
-    return journals, unreadable
+    live = {day: _drop_sealed(join_tables([part.table for part in parts]), state) for day, parts in found.items()}
+    return Snapshot(layout, state, {day: table for day, table in live.items() if table.num_rows}, unreadable)
 
 
 def _drop_sealed(table: pa.Table, state: LedgerState) -> pa.Table:
     """Drop the rows that the ledger holds, and a second copy of a row."""
-    writers, seqs = table.column("writer").to_pylist(), table.column("seq").to_pylist()
-    seen: set[tuple[str, int]] = set()
-    keep = []
-    for index, (writer, seq) in enumerate(zip(writers, seqs, strict=True)):
-        head = state.heads.get(writer)
-        if seq >= (head.next if head else 0) and (writer, seq) not in seen:
-            seen.add((writer, seq))
-            keep.append(index)
-    return table if len(keep) == table.num_rows else table.take(pa.array(keep, pa.int64()))
+    writers = table.column("writer").combine_chunks().dictionary_encode()
+    codes = writers.indices.to_numpy()
+    seqs = table.column("seq").to_numpy()
+    heads = [state.heads.get(writer) for writer in writers.dictionary.to_pylist()]
+    keep = seqs >= np.array([head.next if head else 0 for head in heads], np.int64)[codes]
+    order = np.lexsort((seqs, codes))
+    # Rows of one number are in the order of the files, as the sort is stable.
+    keep[order[1:]] &= (np.diff(codes[order]) != 0) | (np.diff(seqs[order]) != 0)
+    return table if keep.all() else table.filter(pa.array(keep))
 
 
 def scan_events(
