@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -155,10 +155,10 @@ class Snapshot:
         sealed = {day for path in self.state.segments if (day := read_segment_name(path))}
         return sorted(sealed | set(self.journals))
 
-    def restrict(self, day: date) -> Snapshot:
-        """Give the part of the snapshot that lies in one UTC date."""
-        kept = {path: entry for path, entry in self.state.segments.items() if read_segment_name(path) == day}
-        journals = {day: self.journals[day]} if day in self.journals else {}
+    def restrict(self, days: Collection[date]) -> Snapshot:
+        """Give the part of the snapshot that lies in some UTC dates."""
+        kept = {path: entry for path, entry in self.state.segments.items() if read_segment_name(path) in days}
+        journals = {day: table for day, table in self.journals.items() if day in days}
         return replace(self, state=replace(self.state, segments=kept), journals=journals)
 
 
@@ -224,14 +224,36 @@ def scan_events(
         columns: Which of `COLUMNS`.
         limit: At most so many, the earliest, or the latest with ``newest``.
         newest: Whether a limit keeps the latest; the order of the result is by time all the same.
-        ordered: Whether the result is ordered by time, writer and sequence number.
+        ordered: Whether the result is ordered by time, writer and sequence number; with a limit it always is.
 
     Raises:
         StoreDamaged: If a segment is missing or can't be read.
     """
-    with _select(snapshot, query, columns, limit=limit, newest=newest, ordered=ordered) as found:
+    if limit is not None:
+        return _scan_limited(snapshot, query, columns, limit, newest=newest)
+    with _select(snapshot, query, columns, ordered=ordered) as found:
         table: pa.Table = found.relation.to_arrow_table()
     return table
+
+
+def _scan_limited(snapshot: Snapshot, query: Query, columns: Sequence[str], limit: int, *, newest: bool) -> pa.Table:
+    """Look for so many events from one end on, in a day, then in two, then in four: the rest isn't even opened."""
+    days = _list_days(snapshot, query)
+    days = days[::-1] if newest else days
+    found: list[pa.Table] = []
+    step, left = 1, limit
+    while not found or (left and days):
+        part = snapshot.restrict(days[:step])
+        with _select(part, query, columns, limit=left, newest=newest) as selected:
+            found.append(selected.relation.to_arrow_table())
+        days, step, left = days[step:], 2 * step, left - found[-1].num_rows
+    return pa.concat_tables(found[::-1] if newest else found)
+
+
+def _list_days(snapshot: Snapshot, query: Query) -> list[date]:
+    """List the UTC dates, in order, in which events may match."""
+    starts = ((day, start_of_day(day)) for day in snapshot.list_days())
+    return [day for day, start in starts if query.overlaps(start, start + DAY_US - 1)]
 
 
 def stream_events(
@@ -254,11 +276,8 @@ def stream_events(
     Raises:
         StoreDamaged: If a segment is missing or can't be read.
     """
-    for day in snapshot.list_days():
-        start = start_of_day(day)
-        if not query.overlaps(start, start + DAY_US - 1):
-            continue
-        with _select(snapshot.restrict(day), query, columns, ordered=ordered) as found:
+    for day in _list_days(snapshot, query):
+        with _select(snapshot.restrict([day]), query, columns, ordered=ordered) as found:
             for batch in found.relation.to_arrow_reader(rows):
                 if batch.num_rows:
                     yield pa.Table.from_batches([batch])

@@ -324,6 +324,19 @@ def test_a_missing_segment_is_named_with_the_number_of_its_events(site: Site) ->
     _expect_damage(site, rf"expected the segment events/date=2020-03-02/{path.name} with {rows} events .* found none")
 
 
+def test_a_limit_reads_only_the_days_it_needs(site: Site, whole: pd.DataFrame) -> None:
+    """The newest events can be shown although an old day is damaged, and asking for more says that it is."""
+    path = _segment_of(site, MONDAY)
+    path.write_bytes(os.urandom(path.stat().st_size))
+    trail, last = site.open(), select(whole, since=moment(WEDNESDAY, 0))
+    for limit in (0, 1, len(last)):
+        found = trail.events(limit=limit, newest=True)
+        pd.testing.assert_frame_equal(found, last[len(last) - limit :].reset_index(drop=True))
+    for limit, newest in ((len(whole), True), (1, False)):
+        with pytest.raises(StoreDamaged, match=path.name):
+            trail.events(limit=limit, newest=newest)
+
+
 def test_a_missing_partition_accuses_nobody(site: Site) -> None:
     """A folder that is gone as a whole may just not be mounted, and the integrity check says the same."""
     path = _segment_of(site, MONDAY)
