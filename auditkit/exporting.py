@@ -534,7 +534,12 @@ def _replace(path: Path) -> Iterator[IO[bytes]]:
         return
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with beside.open("xb") as stream:
+        opened = beside.open("xb")
+    except OSError as error:
+        error.filename = str(path)  # the temporary name says nothing to whoever named the file
+        raise
+    try:
+        with opened as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

@@ -276,6 +276,8 @@ def choose_exit(error: BaseException) -> Exit:
         return Exit.INCOMPLETE
     if isinstance(error, StoreDamaged):
         return Exit.FINDINGS
+    if isinstance(error, UsageError) and isinstance(error.__cause__, OSError):
+        return Exit.INPUT_OUTPUT  # the call was good, and a file that it names is not
     if isinstance(error, (UsageError, ExtraMissing, ImportRefused, ImportError)):
         return Exit.USAGE
     return Exit.INPUT_OUTPUT
