@@ -13,6 +13,7 @@ not wrong data. That is all that reading proves: whether the ledger and the jour
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from auditkit.conversion import make_text
 from auditkit.errors import StoreDamaged, StoreIncomplete, UsageError, explain_missing
 from auditkit.event import DAY_US, INTERNAL_PREFIX, make_schema
 from auditkit.store import engine, journal, ledger, segments
@@ -104,34 +106,47 @@ def make_query(
 ) -> Query:
     """Make a query from filters that are one value or several.
 
+    Values become text as they do when they are recorded (`auditkit.conversion.make_text`): ``42`` finds what was
+    recorded with ``42``.
+
     Raises:
-        UsageError: If a filter isn't text.
+        UsageError: If a value is missing, or is itself several.
 
     Example:
-        >>> make_query(type="error", actor=["ana", "bo"]).equal
-        (('type', ('error',)), ('actor', ('ana', 'bo')))
+        >>> make_query(type="error", actor=["ana", 42]).equal
+        (('type', ('error',)), ('actor', ('ana', '42')))
     """
     equal = []
     for column, wanted in filters.items():
         if wanted is None:
             continue
-        listed: list[object] = [wanted] if isinstance(wanted, str) or not isinstance(wanted, Iterable) else [*wanted]
-        values = tuple(str(value) for value in listed if isinstance(value, str) and _is_text(value))
-        if len(values) < len(listed):
-            raise UsageError(f"expected text or a list of texts as {column}, found {wanted!a:.200}")
+        single = isinstance(wanted, str | bytes | bytearray) or not isinstance(wanted, Iterable)
+        values = tuple(make_value(column, value) for value in ([wanted] if single else wanted))
         equal.append((column, values))
         if column == "type" and any(value.startswith(INTERNAL_PREFIX) for value in values):
             internal = True
     return Query(tuple(equal), since_us, until_us, internal)
 
 
-def _is_text(value: str) -> bool:
-    """Tell whether a text has no lone surrogates; no event has any."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def make_value(column: str, value: object) -> str:
+    """Make the text that a column is compared with.
+
+    Args:
+        column: Name of the column, for the message.
+        value: What stands for an actor, a lead, a type.
+
+    Raises:
+        UsageError: If the value is missing, which no event is meant by, or is itself several.
+
+    Example:
+        >>> make_value("lead_id", 42)
+        '42'
+    """
+    missing = value is None or type(value).__name__ in ("NAType", "NaTType")
+    missing = missing or (isinstance(value, float) and math.isnan(value))
+    if missing or isinstance(value, list | tuple | set | frozenset | dict):
+        raise UsageError(f"expected a value or a list of values as {column}, found {value!a:.200}")
+    return make_text(value)
 
 
 @dataclass(frozen=True)

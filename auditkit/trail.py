@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from auditkit import times
 from auditkit.errors import KeyProblem, StoreError, StoreMissing, UsageError, require
-from auditkit.keys import Keys
+from auditkit.keys import GivenKey, Keys
 from auditkit.scan import (
     COLUMNS,
     Query,
     Snapshot,
     count_events,
     make_query,
+    make_value,
     scan_events,
     stream_events,
     take_snapshot,
@@ -66,6 +67,7 @@ def open(  # noqa: A001 - auditkit.open, as gzip.open and tarfile.open
         The trail.
 
     Raises:
+        UsageError: If the path isn't one, the secret is too short, or a secret and a key file are given together.
         StoreMissing: If there is no store.
         StoreDamaged: If ``store.json`` can't be believed.
         FormatUnknown: If a newer auditkit wrote the store.
@@ -103,7 +105,11 @@ class AuditTrail:
     ) -> None:
         self._layout = layout
         self._description = read_description(layout)
-        self._given = (secret_key, key_file)
+        if secret_key is not None and key_file is not None:
+            raise UsageError("expected secret_key= or key_file=, found both: give one")
+        # Wrapped at once: what shows or copies a trail's attributes doesn't get at the secret.
+        self._secret = None if secret_key is None else GivenKey(secret_key)
+        self._key_file = key_file
         self._keys = keys
         self._state: LedgerState | None = None
         self.path = layout.root
@@ -131,7 +137,8 @@ class AuditTrail:
         """Give the events that match as a DataFrame, ordered by time.
 
         Args:
-            type: One type or several; naming one of ``auditkit.…`` finds the toolkit's own events.
+            type: One type or several; naming one of ``auditkit.…`` finds the toolkit's own events. Here and in the
+                other filters, what isn't text becomes text as it did when it was recorded.
             actor: One actor or several.
             lead_id: One lead or several.
             workflow: One workflow or several.
@@ -236,8 +243,15 @@ class AuditTrail:
         return count_events(self._take_snapshot(query), query)
 
     def lead(self, lead_id: str) -> pd.DataFrame:
-        """Give everything that happened to a lead, ordered by time, in the columns of `events`."""
-        return self.events(lead_id=lead_id)
+        """Give everything that happened to a lead, ordered by time, in the columns of `events`.
+
+        Args:
+            lead_id: The lead; what isn't text becomes text as it did when it was recorded.
+
+        Raises:
+            UsageError: If it is missing: no lead isn't every lead.
+        """
+        return self.events(lead_id=make_value("lead_id", lead_id))
 
     def days(self) -> list[date]:
         """List the UTC dates that have events, those of the toolkit included."""
@@ -421,6 +435,12 @@ class AuditTrail:
             span = f"unreadable: {type(error).__name__}"
         return f"AuditTrail({str(self.path)!r}, store_id={self.store_id!r}, {span})"
 
+    def __reduce__(self) -> str:
+        raise TypeError(
+            "a trail is neither copied nor pickled, as it may hold the store's secret: "
+            "call auditkit.open(path) where it is needed, with the secret if it is to verify there"
+        )
+
     def _repr_html_(self) -> str:
         from auditkit.charts.text import clean_text
 
@@ -443,7 +463,7 @@ class AuditTrail:
 
     def _find_keys(self) -> Keys:
         if self._keys is None:
-            self._keys = find_keys(self.store_id, self._description.key_id, *self._given)
+            self._keys = find_keys(self.store_id, self._description.key_id, self._secret, self._key_file)
         return self._keys
 
     def _take_snapshot(self, query: Query | None) -> Snapshot:

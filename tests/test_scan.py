@@ -9,10 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from http import HTTPStatus
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -224,15 +227,40 @@ def test_every_way_of_reading_answers_as_pandas_does(
     assert trail.count(**wanted, include_internal=internal) == len(expected)
 
 
-def test_a_filter_is_text_or_texts_and_nothing_else() -> None:
-    """What can't be meant is refused at the call, not answered with nothing."""
-    wrong: list[Any] = [5, 1.5, b"error", ["error", None], [float("nan")], [["error"]], "\ud800", ["a", "\udfff"], True]
+def test_a_filter_is_a_value_or_values_and_nothing_else() -> None:
+    """What can't be meant is refused at the call, not answered with nothing, or with everything."""
+    wrong: list[Any] = [float("nan"), pd.NA, pd.NaT, ["error", None], [float("nan")], [["error"]], [("a",)], [{"a"}]]
     for value in wrong:
-        with pytest.raises(UsageError, match="expected text or a list of texts as type"):
+        with pytest.raises(UsageError, match="expected a value or a list of values as type"):
             make_query(type=value)
     texts: list[Any] = [("a", "b"), pd.Series(["a", "b"]), np.array(["a", "b"]), iter(["a", "b"]), {"a": 1, "b": 2}]
     for value in texts:
         assert make_query(type=value).equal == (("type", ("a", "b")),)
+
+
+VALUES_RECORDED: list[Any] = [
+    42, 1.5, True, np.int64(7), b"raw", date(2026, 11, 23), uuid.UUID(int=5), Decimal("1.10"), Path("a/b"), "\ud800x",
+    HTTPStatus.NOT_FOUND, "plain", "",
+]  # fmt: skip
+
+
+def test_whatever_an_event_was_recorded_with_finds_it(tmp_path: Path) -> None:
+    """A number, an enumeration or an id becomes the same text for the reader as for the writer."""
+    with auditkit.AuditLogger(tmp_path / "audit", secret_key="a secret of these tests", enable_rotation=False) as audit:
+        for value in VALUES_RECORDED:
+            audit.log_event("seen", lead_id=value, actor=value)
+    trail = open_ours(tmp_path / "audit")
+    for number, value in enumerate(VALUES_RECORDED):
+        for found in (trail.lead(value), trail.events(actor=value), trail.events(lead_id=[value], actor=(value,))):
+            assert [*found["seq"]] == [number + 1], value
+    assert trail.count(actor=VALUES_RECORDED) == len(VALUES_RECORDED)
+
+
+@pytest.mark.parametrize("lead", [None, float("nan"), pd.NA, [], ["L-1"]])
+def test_no_lead_is_not_every_lead(sample: Sample, lead: Any) -> None:
+    """A lead that somebody's code didn't find must not show them all leads' events."""
+    with pytest.raises(UsageError, match="expected a value or a list of values as lead_id"):
+        sample.site.open().lead(lead)
 
 
 def test_pieces_hold_one_date_at_most_and_can_be_left_early(sample: Sample, whole: pd.DataFrame) -> None:

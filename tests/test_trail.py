@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import pickle
 import random
 import shlex
 import shutil
@@ -229,8 +231,8 @@ def test_pieces_have_at_least_a_row(trail: AuditTrail, rows: Any) -> None:
     """A stream refuses what can't be meant when it's called, not when the first piece is taken."""
     with pytest.raises(UsageError, match="expected batch_rows of 1 or more"):
         trail.stream(batch_rows=rows)
-    with pytest.raises(UsageError, match="expected text or a list of texts as actor"):
-        trail.stream(actor=7)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="expected a value or a list of values as actor"):
+        trail.stream(actor=[None])  # type: ignore[list-item]
 
 
 def test_the_toolkits_own_events_are_given_only_when_asked_for(trail: AuditTrail, frame: pd.DataFrame) -> None:
@@ -700,11 +702,25 @@ def test_a_wrong_key_reads_but_neither_proves_nor_seals(
     check(sound.events(), frame)
 
 
-def test_a_secret_and_a_key_file_together_are_refused_where_a_key_is_needed(recorded: Recorded) -> None:
-    """Which of the two was meant can't be known."""
-    trail = auditkit.open(recorded.path, secret_key=SECRET, key_file="other.key")
+def test_a_call_that_cannot_be_meant_is_refused_at_once(recorded: Recorded) -> None:
+    """Not when the first event is read or proved: a path that is none, a secret that is too short, two keys."""
+    for path in (b"store", "", "a\0b", 5, ["audit"]):
+        with pytest.raises(UsageError, match="expected the path of a store's folder, found"):
+            auditkit.open(path)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="expected secret_key= or key_file=, found both"):
-        trail.seal()
+        auditkit.open(recorded.path, secret_key=SECRET, key_file="other.key")
+    with pytest.raises(UsageError, match="expected a secret key of at least 16 bytes, found 5"):
+        auditkit.open(recorded.path, secret_key="short")
+
+
+def test_a_trail_gives_its_secret_to_nobody(recorded: Recorded) -> None:
+    """A process pool, a notebook's checkpoint or a debugger gets at no secret, and is told what to do instead."""
+    trail = recorded.open()
+    for copying in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match=r"call auditkit\.open\(path\) where it is needed"):
+            copying(trail)
+    assert trail.verify().ok
+    assert SECRET not in repr(vars(trail))
 
 
 def test_no_secret_is_ever_shown(trail: AuditTrail) -> None:
