@@ -305,6 +305,32 @@ def count_events(snapshot: Snapshot, query: Query) -> int:
     return int(count)
 
 
+def count_groups(snapshot: Snapshot, query: Query, by: Sequence[str], distinct: Sequence[str] = ()) -> pa.Table:
+    """Count the events of a snapshot that match, by groups; the engine counts, and keeps no events in memory.
+
+    Args:
+        snapshot: The store as it was.
+        query: Which events.
+        by: Columns that make a group; none makes one of all events.
+        distinct: Columns whose different values are counted.
+
+    Returns:
+        The columns of ``by``, ``n``, ``failures``, one named by each of ``distinct``, and ``first`` and ``last`` time;
+        the largest group first. Without ``by`` there is a row even if nothing matches.
+
+    Raises:
+        StoreDamaged: If a segment is missing or can't be read.
+    """
+    counts = ["count(*) AS n", "count(*) FILTER (outcome = 'failure') AS failures"]
+    counts += [f'count(DISTINCT "{column}") AS "{column}"' for column in distinct]
+    groups = ", ".join(f'"{column}"' for column in by)
+    named = ", ".join([*([groups] if by else []), *counts, "min(time) AS first", "max(time) AS last"])
+    with _select(snapshot, query, ["time", "outcome", *by, *distinct], ordered=False) as found:
+        counted = found.relation.aggregate(named, groups).order(", ".join(["n DESC", *([groups] if by else [])]))
+        table: pa.Table = counted.to_arrow_table()
+    return table
+
+
 class _select:  # noqa: N801 - reads as the verb it is, as contextlib's own managers do
     """An open selection; a context manager, since DuckDB reads its files while the result is consumed."""
 

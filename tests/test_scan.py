@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from http import HTTPStatus
 from hashlib import sha256
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 

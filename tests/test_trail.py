@@ -9,6 +9,8 @@ import pickle
 import random
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -20,12 +22,17 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import auditkit
 from auditkit import AuditLogger, AuditTrail, times
+from auditkit.analysis import activity
 from auditkit.errors import KeyMismatch, KeyMissing, StoreMissing, UsageError
 from auditkit.scan import COLUMNS
 from auditkit.view import View
+
+ROOT = Path(auditkit.__file__).parents[1]
 
 SECRET = "a secret that only these tests know"
 
@@ -577,6 +584,53 @@ def test_get_statistics_counts_what_pandas_counts(recorded: Recorded, frame: pd.
             times_of = ("first_event", "last_event")
             json.dumps({key: value for key, value in found.items() if key not in times_of})
             assert all(type(found[key]) in (datetime, type(None)) for key in times_of)
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_statistics_are_those_of_the_events_themselves(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    """What the engine counts is what the analysis of all events says, column for column, sealed or not."""
+    chance = random.Random(seed)
+    path = tmp_path_factory.mktemp("counted") / "audit"
+    trail: AuditTrail | None = None
+    for _ in range(chance.randrange(1, 4)):
+        with AuditLogger(path, secret_key=SECRET, enable_rotation=False) as audit:
+            for _ in range(chance.randrange(60)):
+                audit.log_event(**make_event(chance))
+        trail = auditkit.open(path, secret_key=SECRET)
+        if chance.random() < 0.5:
+            trail.seal()
+    assert trail is not None
+    for filters in ({}, {"workflow": "intake"}, {"since": "2026-11-23", "until": "2026-11-23"}, {"workflow": ["none"]}):
+        events = trail.events(**filters)
+        expected = activity.summarise(events, by=("type",), distinct=("lead_id", "actor")).to_frame()
+        pd.testing.assert_frame_equal(trail.statistics(**filters).frame, expected, check_exact=True)
+
+
+def test_results_read_only_the_columns_that_they_need(tmp_path: Path) -> None:
+    """Sixty megabytes of details cost a count nothing."""
+    with AuditLogger(tmp_path / "audit", secret_key=SECRET, enable_rotation=False) as audit:
+        for number in range(1000):
+            text = random.Random(number).randbytes(30_000).hex()
+            audit.log_event("big", {"text": text}, lead_id=f"L-{number}", operation="score", duration=0.5)
+    trail = auditkit.open(tmp_path / "audit", secret_key=SECRET)
+    trail.seal()
+    program = f"""
+import resource, auditkit, pandas, pyarrow
+from auditkit.analysis import activity, failures, latency
+from auditkit.charts import failures, activity, latency
+from auditkit.view import View
+trail = auditkit.open({str(tmp_path / "audit")!r})
+trail.count()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert trail.count_statistics()["unique_leads"] == 1000
+assert trail.statistics().frame["leads"][0] == 1000
+assert trail.performance().frame["n"][0] == 1000
+assert len(trail.errors().frame) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert int(done.stdout) < 40_000  # KiB; the details alone are 60 MB
 
 
 # -- how a trail shows itself -----------------------------------------------------------------------------------------
