@@ -27,7 +27,7 @@ from typing import Any, Final
 
 from auditkit.conversion import make_text
 from auditkit.errors import StoreDamaged, StoreIncomplete, UsageError, explain_missing
-from auditkit.event import DAY_US, INTERNAL_PREFIX, make_schema
+from auditkit.event import DAY_US, INTERNAL_PREFIX, READ_COLUMNS, make_schema
 from auditkit.store import engine, journal, ledger, segments
 from auditkit.store.journal import Part
 from auditkit.store.layout import Layout, read_segment_name, read_writer_day, start_of_day
@@ -41,10 +41,7 @@ try:
 except ModuleNotFoundError as error:
     raise explain_missing(error, "seal") from error
 
-COLUMNS: Final = (
-    "id", "time", "type", "actor", "lead_id", "workflow", "outcome", "operation", "duration_us", "error_type",
-    "message", "traceback", "details", "writer", "seq",
-)  # fmt: skip
+COLUMNS: Final = READ_COLUMNS
 """Columns of the events that reading gives, in their order."""
 
 FILTERS: Final = ("type", "actor", "lead_id", "workflow", "outcome", "operation")
