@@ -256,6 +256,8 @@ def _describe(error: BaseException) -> str:
         extra = EXTRAS.get(module)
         if extra:
             return f'{module} is not installed: pip install "{DISTRIBUTION}[{extra}]" brings it'
+    if isinstance(error, KeyProblem):
+        return f"{error} (on the command line: --key-file)"
     return str(error) or type(error).__name__
 
 

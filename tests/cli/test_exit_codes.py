@@ -132,6 +132,8 @@ def test_a_missing_key_gives_3(store: Store, shell: Shell) -> None:
     needing = [["integrity"], ["integrity", "--fast"], ["report", "daily"], *SEALERS, importing]
     for text in shell.check(needing, Exit.INCOMPLETE, options):
         assert "key" in text or "The check is incomplete" in text
+    (sealing,) = shell.check([["seal"]], Exit.INCOMPLETE, options)
+    assert "(on the command line: --key-file)" in sealing
 
 
 def test_a_wrong_key_gives_3(store: Store, tmp_path: Path) -> None:
