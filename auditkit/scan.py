@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import date
@@ -362,7 +360,7 @@ class _select:  # noqa: N801 - reads as the verb it is, as contextlib's own mana
     ) -> None:
         where, parameters = query.to_sql()
         chosen = [e for e in snapshot.state.segments.values() if query.overlaps(e.time_min, e.time_max)]
-        files = _find_files(snapshot.layout, chosen, self._resources)
+        files = [_find_file(snapshot.layout, entry, self._resources) for entry in chosen]
         sources = []
         if files:
             quoted = ", ".join(_quote_path(file) for file in files)
@@ -408,24 +406,14 @@ class _select:  # noqa: N801 - reads as the verb it is, as contextlib's own mana
             ) from error
 
 
-def _find_files(layout: Layout, entries: Sequence[SegmentEntry], resources: ExitStack) -> list[Path]:
-    """Find the segments' files, and make sure that they are those the ledger lists.
+def _find_file(layout: Layout, entry: SegmentEntry, resources: ExitStack) -> Path:
+    """Find a segment's file, and make sure that it's the one the ledger lists.
 
     The engine checks no page checksums: of flipped bits it would give many as events.
 
     Returns:
-        The files under names that stay good while the resources are held.
-    """
-    if len(entries) < 2:
-        return [_find_file(layout, entry, resources) for entry in entries]
-    with ThreadPoolExecutor(min(len(entries), os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda entry: _find_file(layout, entry, resources), entries))
-
-
-def _find_file(layout: Layout, entry: SegmentEntry, resources: ExitStack) -> Path:
-    """Find a segment's file; see `_find_files`.
-
-    One that still lies in staging may be moved at any moment, so it is opened here and read through its descriptor.
+        A name that stays good while the resources are held. A segment that still lies in staging may be moved at any
+        moment, so it is opened here and read through its descriptor.
     """
     path = segments.locate_segment(layout, entry.path)
     if path == layout.staged(entry.path):
