@@ -110,6 +110,8 @@ def make_text(value: Any) -> str:
 def clean_text(text: str) -> str:
     """Make text that UTF-8 can hold and a line has room for.
 
+    Nothing is escaped: this is what is recorded, and whoever shows it escapes what its own place could act on.
+
     Example:
         >>> clean_text("a\\ud800b") == "a\\ufffdb"
         True

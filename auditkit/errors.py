@@ -6,6 +6,7 @@ AuditError
 ├── StoreError          the store on disk
 │   ├── StoreMissing    there is no store where one was expected
 │   ├── StoreDamaged    a file of the store can't be believed
+│   │   └── StoreIncomplete  a whole partition isn't there, perhaps because it isn't mounted
 │   └── FormatUnknown   the store was written by a newer auditkit
 ├── KeyProblem          the keys, which live outside the store
 │   ├── KeyMissing      the store exists, its key wasn't found
@@ -45,6 +46,10 @@ class StoreMissing(StoreError):
 
 class StoreDamaged(StoreError):
     """A file of the store can't be believed."""
+
+
+class StoreIncomplete(StoreDamaged):
+    """A whole partition isn't there; perhaps it is only not mounted, so nobody is accused."""
 
 
 class FormatUnknown(StoreError):

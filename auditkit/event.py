@@ -93,6 +93,14 @@ BODY: Final[tuple[Column, ...]] = (
 
 BODY_KEYS: Final = tuple(column.name for column in BODY)
 SEGMENT_KEYS: Final = (*(key for key in BODY_KEYS if key != "store"), "mac", "leaf")
+READ_COLUMNS: Final = (
+    "id",
+    *(key for key in BODY_KEYS if key not in ("v", "store", "writer", "seq", "epoch")),
+    "writer",
+    "seq",
+)
+"""Columns of the events that reading and exporting give, in their order; ``id`` is ``writer:seq``."""
+
 STRING_KEYS: Final = tuple(column.name for column in BODY if column.kind == "string")
 
 MAC_HEAD: Final = b',"mac":"'

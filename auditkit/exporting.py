@@ -36,6 +36,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol, cast
 import orjson
 
 from auditkit.errors import UsageError, require
+from auditkit.event import READ_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,23 +47,7 @@ if TYPE_CHECKING:
 FORMATS: Final = ("csv", "json", "jsonl", "parquet")
 """The formats, which are also the suffixes of file names."""
 
-COLUMNS: Final = (
-    "id",
-    "time",
-    "type",
-    "actor",
-    "lead_id",
-    "workflow",
-    "outcome",
-    "operation",
-    "duration_us",
-    "error_type",
-    "message",
-    "traceback",
-    "details",
-    "writer",
-    "seq",
-)
+COLUMNS: Final = READ_COLUMNS
 """Columns of an export, in the order of the trail's frame."""
 
 INTEGER_COLUMNS: Final = frozenset({"duration_us", "seq"})
@@ -534,7 +519,12 @@ def _replace(path: Path) -> Iterator[IO[bytes]]:
         return
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with beside.open("xb") as stream:
+        opened = beside.open("xb")
+    except OSError as error:
+        error.filename = str(path)  # the temporary name says nothing to whoever named the file
+        raise
+    try:
+        with opened as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

@@ -4,39 +4,48 @@ A reader lists the journals first, then takes the ledger's head, then passes ove
 that is sealed meanwhile is seen once, in one place or the other. DuckDB scans the Parquet files: partitions and
 segments outside the time range aren't opened, row groups are skipped by their statistics and Bloom filters, and only
 the columns that are asked for are read.
+
+Before a process first reads a segment it compares the file's SHA-256 with the ledger's, so that damage is an error and
+not wrong data. That is all that reading proves: whether the ledger and the journals are genuine, only
+`auditkit.integrity` tells.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from auditkit.errors import StoreDamaged, UsageError, explain_missing
-from auditkit.event import DAY_US, INTERNAL_PREFIX, make_schema
+from auditkit.conversion import make_text
+from auditkit.errors import StoreDamaged, StoreIncomplete, UsageError, explain_missing
+from auditkit.event import DAY_US, INTERNAL_PREFIX, READ_COLUMNS, make_schema
 from auditkit.store import durable, engine, journal, ledger, segments
+from auditkit.store.journal import Part
 from auditkit.store.layout import Layout, read_segment_name, read_writer_day, start_of_day
 from auditkit.store.ledger import LedgerState, SegmentEntry
+from auditkit.store.parsed import join_tables, read_parsed
 
 try:
     import duckdb
+    import numpy as np
     import pyarrow as pa
 except ModuleNotFoundError as error:
     raise explain_missing(error, "seal") from error
 
-COLUMNS: Final = (
-    "id", "time", "type", "actor", "lead_id", "workflow", "outcome", "operation", "duration_us", "error_type",
-    "message", "traceback", "details", "writer", "seq",
-)  # fmt: skip
+COLUMNS: Final = READ_COLUMNS
 """Columns of the events that reading gives, in their order."""
 
 FILTERS: Final = ("type", "actor", "lead_id", "workflow", "outcome", "operation")
 """Columns that a filter may name."""
+
+_ADVICE: Final = "run `auditkit integrity` for the whole damage, and restore the file from a backup"
 
 _SOURCES: Final = {"id": "writer || ':' || seq::VARCHAR"}
 
@@ -92,34 +101,47 @@ def make_query(
 ) -> Query:
     """Make a query from filters that are one value or several.
 
+    Values become text as they do when they are recorded (`auditkit.conversion.make_text`): ``42`` finds what was
+    recorded with ``42``.
+
     Raises:
-        UsageError: If a filter isn't text.
+        UsageError: If a value is missing, or is itself several.
 
     Example:
-        >>> make_query(type="error", actor=["ana", "bo"]).equal
-        (('type', ('error',)), ('actor', ('ana', 'bo')))
+        >>> make_query(type="error", actor=["ana", 42]).equal
+        (('type', ('error',)), ('actor', ('ana', '42')))
     """
     equal = []
     for column, wanted in filters.items():
         if wanted is None:
             continue
-        listed: list[object] = [wanted] if isinstance(wanted, str) or not isinstance(wanted, Iterable) else [*wanted]
-        values = tuple(str(value) for value in listed if isinstance(value, str) and _is_text(value))
-        if len(values) < len(listed):
-            raise UsageError(f"expected text or a list of texts as {column}, found {wanted!a:.200}")
+        single = isinstance(wanted, str | bytes | bytearray) or not isinstance(wanted, Iterable)
+        values = tuple(make_value(column, value) for value in ([wanted] if single else wanted))
         equal.append((column, values))
         if column == "type" and any(value.startswith(INTERNAL_PREFIX) for value in values):
             internal = True
     return Query(tuple(equal), since_us, until_us, internal)
 
 
-def _is_text(value: str) -> bool:
-    """Tell whether a text has no lone surrogates; no event has any."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def make_value(column: str, value: object) -> str:
+    """Make the text that a column is compared with.
+
+    Args:
+        column: Name of the column, for the message.
+        value: What stands for an actor, a lead, a type.
+
+    Raises:
+        UsageError: If the value is missing, which no event is meant by, or is itself several.
+
+    Example:
+        >>> make_value("lead_id", 42)
+        '42'
+    """
+    missing = value is None or type(value).__name__ in ("NAType", "NaTType")
+    missing = missing or (isinstance(value, float) and math.isnan(value))
+    if missing or isinstance(value, list | tuple | set | frozenset | dict):
+        raise UsageError(f"expected a value or a list of values as {column}, found {value!a:.200}")
+    return make_text(value)
 
 
 @dataclass(frozen=True)
@@ -143,10 +165,10 @@ class Snapshot:
         sealed = {day for path in self.state.segments if (day := read_segment_name(path))}
         return sorted(sealed | set(self.journals))
 
-    def restrict(self, day: date) -> Snapshot:
-        """Give the part of the snapshot that lies in one UTC date."""
-        kept = {path: entry for path, entry in self.state.segments.items() if read_segment_name(path) == day}
-        journals = {day: self.journals[day]} if day in self.journals else {}
+    def restrict(self, days: Collection[date]) -> Snapshot:
+        """Give the part of the snapshot that lies in some UTC dates."""
+        kept = {path: entry for path, entry in self.state.segments.items() if read_segment_name(path) in days}
+        journals = {day: table for day, table in self.journals.items() if day in days}
         return replace(self, state=replace(self.state, segments=kept), journals=journals)
 
 
@@ -163,16 +185,14 @@ def take_snapshot(layout: Layout, store: str, query: Query | None = None, state:
         StoreDamaged: If the ledger can't be read.
     """
     query = query or Query(internal=True)
-    contents: list[tuple[date, str, list[bytes]]] = []
+    by_day: dict[date, list[Part]] = {}
     for part in journal.list_parts(layout):
         day = read_writer_day(part.writer)
-        if day is None or not query.overlaps(start_of_day(day), start_of_day(day) + DAY_US - 1):
-            continue
-        lines = list(journal.split_lines(journal.read_part(part).data))
-        if lines:
-            contents.append((day, part.writer, lines))
+        if day is not None and query.overlaps(start_of_day(day), start_of_day(day) + DAY_US - 1):
+            by_day.setdefault(day, []).append(part)
+    found = {day: read_parsed(parts, store) for day, parts in by_day.items()}
     state = ledger.load_state(layout, store, state)
-    journals, unreadable = _read_journals(contents, store, state)
+    unreadable = sum(part.unreadable for parts in found.values() for part in parts)
     if unreadable:
         warnings.warn(
             f"{unreadable} lines of the journals in {layout.journal} are not events and are left out: "
@@ -180,36 +200,21 @@ def take_snapshot(layout: Layout, store: str, query: Query | None = None, state:
             UnreadableWarning,
             stacklevel=4,
         )
-    return Snapshot(layout, state, journals, unreadable)
-
-
-def _read_journals(
-    contents: list[tuple[date, str, list[bytes]]], store: str, state: LedgerState
-) -> tuple[dict[date, pa.Table], int]:
-    by_day: dict[date, list[bytes]] = {}
-    for day, _, lines in contents:
-        by_day.setdefault(day, []).extend(lines)
-    unreadable, journals = 0, {}
-    for day, lines in by_day.items():
-        table, good, _ = segments.parse_lines(lines, store)
-        unreadable += good.count(False)
-        table = _drop_sealed(table, state)
-        if table.num_rows:
-            journals[day] = table
-    return journals, unreadable
+    live = {day: _drop_sealed(join_tables([part.table for part in parts]), state) for day, parts in found.items()}
+    return Snapshot(layout, state, {day: table for day, table in live.items() if table.num_rows}, unreadable)
 
 
 def _drop_sealed(table: pa.Table, state: LedgerState) -> pa.Table:
     """Drop the rows that the ledger holds, and a second copy of a row."""
-    writers, seqs = table.column("writer").to_pylist(), table.column("seq").to_pylist()
-    seen: set[tuple[str, int]] = set()
-    keep = []
-    for index, (writer, seq) in enumerate(zip(writers, seqs, strict=True)):
-        head = state.heads.get(writer)
-        if seq >= (head.next if head else 0) and (writer, seq) not in seen:
-            seen.add((writer, seq))
-            keep.append(index)
-    return table if len(keep) == table.num_rows else table.take(pa.array(keep, pa.int64()))
+    writers = table.column("writer").combine_chunks().dictionary_encode()
+    codes = writers.indices.to_numpy()
+    seqs = table.column("seq").to_numpy()
+    heads = [state.heads.get(writer) for writer in writers.dictionary.to_pylist()]
+    keep = seqs >= np.array([head.next if head else 0 for head in heads], np.int64)[codes]
+    order = np.lexsort((seqs, codes))
+    # Rows of one number are in the order of the files, as the sort is stable.
+    keep[order[1:]] &= (np.diff(codes[order]) != 0) | (np.diff(seqs[order]) != 0)
+    return table if keep.all() else table.filter(pa.array(keep))
 
 
 def scan_events(
@@ -229,14 +234,36 @@ def scan_events(
         columns: Which of `COLUMNS`.
         limit: At most so many, the earliest, or the latest with ``newest``.
         newest: Whether a limit keeps the latest; the order of the result is by time all the same.
-        ordered: Whether the result is ordered by time, writer and sequence number.
+        ordered: Whether the result is ordered by time, writer and sequence number; with a limit it always is.
 
     Raises:
         StoreDamaged: If a segment is missing or can't be read.
     """
-    with _select(snapshot, query, columns, limit=limit, newest=newest, ordered=ordered) as found:
+    if limit is not None:
+        return _scan_limited(snapshot, query, columns, limit, newest=newest)
+    with _select(snapshot, query, columns, ordered=ordered) as found:
         table: pa.Table = found.relation.to_arrow_table()
     return table
+
+
+def _scan_limited(snapshot: Snapshot, query: Query, columns: Sequence[str], limit: int, *, newest: bool) -> pa.Table:
+    """Look for so many events from one end on, in a day, then in two, then in four: the rest isn't even opened."""
+    days = _list_days(snapshot, query)
+    days = days[::-1] if newest else days
+    found: list[pa.Table] = []
+    step, left = 1, limit
+    while not found or (left and days):
+        part = snapshot.restrict(days[:step])
+        with _select(part, query, columns, limit=left, newest=newest) as selected:
+            found.append(selected.relation.to_arrow_table())
+        days, step, left = days[step:], 2 * step, left - found[-1].num_rows
+    return pa.concat_tables(found[::-1] if newest else found)
+
+
+def _list_days(snapshot: Snapshot, query: Query) -> list[date]:
+    """List the UTC dates, in order, in which events may match."""
+    starts = ((day, start_of_day(day)) for day in snapshot.list_days())
+    return [day for day, start in starts if query.overlaps(start, start + DAY_US - 1)]
 
 
 def stream_events(
@@ -259,11 +286,8 @@ def stream_events(
     Raises:
         StoreDamaged: If a segment is missing or can't be read.
     """
-    for day in snapshot.list_days():
-        start = start_of_day(day)
-        if not query.overlaps(start, start + DAY_US - 1):
-            continue
-        with _select(snapshot.restrict(day), query, columns, ordered=ordered) as found:
+    for day in _list_days(snapshot, query):
+        with _select(snapshot.restrict([day]), query, columns, ordered=ordered) as found:
             for batch in found.relation.to_arrow_reader(rows):
                 if batch.num_rows:
                     yield pa.Table.from_batches([batch])
@@ -274,6 +298,32 @@ def count_events(snapshot: Snapshot, query: Query) -> int:
     with _select(snapshot, query, ("seq",), ordered=False) as found:
         ((count,),) = found.relation.aggregate("count(*)").fetchall()
     return int(count)
+
+
+def count_groups(snapshot: Snapshot, query: Query, by: Sequence[str], distinct: Sequence[str] = ()) -> pa.Table:
+    """Count the events of a snapshot that match, by groups; the engine counts, and keeps no events in memory.
+
+    Args:
+        snapshot: The store as it was.
+        query: Which events.
+        by: Columns that make a group; none makes one of all events.
+        distinct: Columns whose different values are counted.
+
+    Returns:
+        The columns of ``by``, ``n``, ``failures``, one named by each of ``distinct``, and ``first`` and ``last`` time;
+        the largest group first. Without ``by`` there is a row even if nothing matches.
+
+    Raises:
+        StoreDamaged: If a segment is missing or can't be read.
+    """
+    counts = ["count(*) AS n", "count(*) FILTER (outcome = 'failure') AS failures"]
+    counts += [f'count(DISTINCT "{column}") AS "{column}"' for column in distinct]
+    groups = ", ".join(f'"{column}"' for column in by)
+    named = ", ".join([*([groups] if by else []), *counts, "min(time) AS first", "max(time) AS last"])
+    with _select(snapshot, query, ["time", "outcome", *by, *distinct], ordered=False) as found:
+        counted = found.relation.aggregate(named, groups).order(", ".join(["n DESC", *([groups] if by else [])]))
+        table: pa.Table = counted.to_arrow_table()
+    return table
 
 
 class _select:  # noqa: N801 - reads as the verb it is, as contextlib's own managers do
@@ -289,7 +339,7 @@ class _select:  # noqa: N801 - reads as the verb it is, as contextlib's own mana
         newest: bool = False,
         ordered: bool = True,
     ) -> None:
-        self._snapshot = snapshot
+        self._events = snapshot.layout.events
         self._resources = ExitStack()
         self._connection = self._resources.enter_context(contextlib.closing(engine.connect()))
         try:
@@ -309,8 +359,8 @@ class _select:  # noqa: N801 - reads as the verb it is, as contextlib's own mana
         ordered: bool,
     ) -> None:
         where, parameters = query.to_sql()
-        self._entries = _choose_segments(snapshot, query)
-        files = [_find_file(snapshot.layout, entry, self._resources) for entry in self._entries]
+        chosen = [e for e in snapshot.state.segments.values() if query.overlaps(e.time_min, e.time_max)]
+        files = [_find_file(snapshot.layout, entry, self._resources) for entry in chosen]
         sources = []
         if files:
             quoted = ", ".join(_quote_path(file) for file in files)
@@ -351,33 +401,19 @@ class _select:  # noqa: N801 - reads as the verb it is, as contextlib's own mana
     def _explain(self, error: BaseException) -> None:
         # A query that is too large for the memory is no damage.
         if isinstance(error, duckdb.Error) and not isinstance(error, duckdb.OutOfMemoryException):
-            layout = self._snapshot.layout
-            path = _find_damaged(layout, self._entries)
-            place = f"a readable segment at {path}" if path else f"readable segments in {layout.events}"
             raise StoreDamaged(
-                f"expected {place}, found damage ({str(error)[:300]}): "
-                "run `auditkit integrity` for the whole damage, and restore the file from a backup"
+                f"expected readable segments in {self._events}, found damage ({str(error)[:300]}): {_ADVICE}"
             ) from error
 
 
-def _choose_segments(snapshot: Snapshot, query: Query) -> list[SegmentEntry]:
-    return [e for e in snapshot.state.segments.values() if query.overlaps(e.time_min, e.time_max)]
-
-
-def _find_damaged(layout: Layout, entries: Sequence[SegmentEntry]) -> Path | None:
-    """Find the first segment that isn't the file the ledger lists; the engine doesn't always say which it read."""
-    for entry in entries:
-        path = segments.locate_segment(layout, entry.path)
-        with contextlib.suppress(OSError):
-            if path is not None and segments.digest_file(path) != entry.sha256:
-                return path
-    return None
-
-
 def _find_file(layout: Layout, entry: SegmentEntry, resources: ExitStack) -> Path:
-    """Find a segment's file under a name that stays good while the resources are held.
+    """Find a segment's file, and make sure that it's the one the ledger lists.
 
-    One that still lies in staging may be moved at any moment, so it is opened here and read through its descriptor.
+    The engine checks no page checksums: of flipped bits it would give many as events.
+
+    Returns:
+        A name that stays good while the resources are held. A segment that still lies in staging may be moved at any
+        moment, so it is opened here and read through its descriptor.
     """
     path = segments.locate_segment(layout, entry.path)
     if path == layout.staged(entry.path):
@@ -387,18 +423,31 @@ def _find_file(layout: Layout, entry: SegmentEntry, resources: ExitStack) -> Pat
             path = layout.segment(entry.path)
         else:
             path = Path(f"/dev/fd/{file.fileno()}")
-    if path is not None:
-        size = path.stat().st_size
-        if size != entry.bytes:
-            raise StoreDamaged(
-                f"expected {entry.bytes} bytes in {path}, as the ledger says, found {size}: "
-                "run `auditkit integrity`, and restore the file from a backup"
+    if path is None:
+        missing = f"expected the segment {entry.path} with {entry.rows} events in {layout.root}, as the ledger says"
+        if not layout.segment(entry.path).parent.is_dir():
+            raise StoreIncomplete(
+                f"{missing}, found no such partition: mount it or restore it from a backup, or ask for other days; "
+                "`auditkit integrity` lists all that is missing"
             )
-        return path
-    raise StoreDamaged(
-        f"expected the segment {entry.path} with {entry.rows} events in {layout.root}, as the ledger says, found none: "
-        "run `auditkit integrity` for the whole damage, and restore the file from a backup"
-    )
+        raise StoreDamaged(f"{missing}, found none: {_ADVICE}")
+    found = path.stat()
+    if found.st_size != entry.bytes:
+        raise StoreDamaged(
+            f"expected {entry.bytes} bytes in {path}, as the ledger says, found {found.st_size}: {_ADVICE}"
+        )
+    digest = _digest_file(path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    if digest != entry.sha256:
+        raise StoreDamaged(
+            f"expected the SHA-256 {entry.sha256} of {path}, as the ledger says, found {digest}: {_ADVICE}"
+        )
+    return path
+
+
+@lru_cache(maxsize=65_536)
+def _digest_file(path: Path, *_signature: int) -> str:
+    """Compute a file's SHA-256 once a process, and again when its inode, size or times have changed."""
+    return segments.digest_file(path)
 
 
 def _quote_path(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import date, datetime, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from functools import reduce
 from html import escape
 from numbers import Integral
@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from auditkit import times
 from auditkit.errors import KeyProblem, StoreError, StoreMissing, UsageError, require
-from auditkit.keys import Keys
+from auditkit.keys import GivenKey, Keys
 from auditkit.scan import (
     COLUMNS,
     Query,
     Snapshot,
     count_events,
+    count_groups,
     make_query,
+    make_value,
     scan_events,
     stream_events,
     take_snapshot,
@@ -47,8 +49,6 @@ Choice = str | Sequence[str]
 _TYPES_SHOWN: Final = 20
 """Types that a notebook shows of a trail; there may be as many as events."""
 
-_ACTIVITY: Final = ("time", "type", "actor", "lead_id", "outcome", "workflow")
-
 
 def open(  # noqa: A001 - auditkit.open, as gzip.open and tarfile.open
     path: str | os.PathLike[str] | None = None,
@@ -66,6 +66,7 @@ def open(  # noqa: A001 - auditkit.open, as gzip.open and tarfile.open
         The trail.
 
     Raises:
+        UsageError: If the path isn't one, the secret is too short, or a secret and a key file are given together.
         StoreMissing: If there is no store.
         StoreDamaged: If ``store.json`` can't be believed.
         FormatUnknown: If a newer auditkit wrote the store.
@@ -103,7 +104,11 @@ class AuditTrail:
     ) -> None:
         self._layout = layout
         self._description = read_description(layout)
-        self._given = (secret_key, key_file)
+        if secret_key is not None and key_file is not None:
+            raise UsageError("expected secret_key= or key_file=, found both: give one")
+        # Wrapped at once: what shows or copies a trail's attributes doesn't get at the secret.
+        self._secret = None if secret_key is None else GivenKey(secret_key)
+        self._key_file = key_file
         self._keys = keys
         self._state: LedgerState | None = None
         self.path = layout.root
@@ -131,7 +136,8 @@ class AuditTrail:
         """Give the events that match as a DataFrame, ordered by time.
 
         Args:
-            type: One type or several; naming one of ``auditkit.…`` finds the toolkit's own events.
+            type: One type or several; naming one of ``auditkit.…`` finds the toolkit's own events. Here and in the
+                other filters, what isn't text becomes text as it did when it was recorded.
             actor: One actor or several.
             lead_id: One lead or several.
             workflow: One workflow or several.
@@ -236,8 +242,15 @@ class AuditTrail:
         return count_events(self._take_snapshot(query), query)
 
     def lead(self, lead_id: str) -> pd.DataFrame:
-        """Give everything that happened to a lead, ordered by time, in the columns of `events`."""
-        return self.events(lead_id=lead_id)
+        """Give everything that happened to a lead, ordered by time, in the columns of `events`.
+
+        Args:
+            lead_id: The lead; what isn't text becomes text as it did when it was recorded.
+
+        Raises:
+            UsageError: If it is missing: no lead isn't every lead.
+        """
+        return self.events(lead_id=make_value("lead_id", lead_id))
 
     def days(self) -> list[date]:
         """List the UTC dates that have events, those of the toolkit included."""
@@ -259,20 +272,16 @@ class AuditTrail:
             A view whose ``frame`` has a row a type: the number of events and failures, leads and actors, the first and
             the last time.
         """
-        from auditkit.analysis import activity
         from auditkit.charts.activity import draw_types
         from auditkit.view import View
 
         span = times.parse_range(since, until)
-        summary = self._summarise(
-            lambda frame: activity.summarise(frame, by=("type",), distinct=("lead_id", "actor")),
-            _ACTIVITY,
-            span,
-            workflow=workflow,
-        )
+        query = make_query(span.since_us, span.until_us, workflow=workflow)
+        counted = count_groups(self._take_snapshot(query), query, ["type"], ["lead_id", "actor"])
+        frame = _to_frame(counted).rename(columns={"lead_id": "leads", "actor": "actors"})
         arguments = {"workflow": workflow, "since": since, "until": until}
         return View(
-            summary.to_frame(),
+            frame,
             "Events by type",
             draw_types,
             python=self._say_python("statistics", **arguments),
@@ -345,19 +354,25 @@ class AuditTrail:
 
     def count_statistics(self, workflow: Choice | None = None) -> dict[str, Any]:
         """Count the events of the store, or of one workflow; see `AuditLogger.get_statistics`."""
-        query = self._make_query(None, None, "UTC", False, workflow=workflow)
-        frame = _to_frame(scan_events(self._take_snapshot(query), query, _ACTIVITY, ordered=False))
-        errors = int((frame["outcome"] == "failure").sum())
+        query = make_query(workflow=workflow)
+        snapshot = self._take_snapshot(query)
+        ((total, errors, leads, actors, first, last),) = _list_rows(
+            count_groups(snapshot, query, [], ["lead_id", "actor"])
+        )
+        by_type, by_workflow = (
+            {name: n for name, n, *_ in _list_rows(count_groups(snapshot, query, [column])) if name is not None}
+            for column in ("type", "workflow")
+        )
         return {
-            "total_events": len(frame),
-            "events_by_type": {str(kind): int(n) for kind, n in frame["type"].value_counts().items()},
-            "events_by_workflow": {str(name): int(n) for name, n in frame["workflow"].value_counts().items()},
-            "unique_leads": int(frame["lead_id"].nunique()),
-            "unique_actors": int(frame["actor"].nunique()),
+            "total_events": total,
+            "events_by_type": by_type,
+            "events_by_workflow": by_workflow,
+            "unique_leads": leads,
+            "unique_actors": actors,
             "errors": errors,
-            "error_rate": errors / len(frame) if len(frame) else 0.0,
-            "first_event": frame["time"].min().to_pydatetime() if len(frame) else None,
-            "last_event": frame["time"].max().to_pydatetime() if len(frame) else None,
+            "error_rate": errors / total if total else 0.0,
+            "first_event": None if first is None else first.astimezone(UTC),
+            "last_event": None if last is None else last.astimezone(UTC),
         }
 
     # -- integrity ----------------------------------------------------------------------------------------------------
@@ -421,6 +436,12 @@ class AuditTrail:
             span = f"unreadable: {type(error).__name__}"
         return f"AuditTrail({str(self.path)!r}, store_id={self.store_id!r}, {span})"
 
+    def __reduce__(self) -> str:
+        raise TypeError(
+            "a trail is neither copied nor pickled, as it may hold the store's secret: "
+            "call auditkit.open(path) where it is needed, with the secret if it is to verify there"
+        )
+
     def _repr_html_(self) -> str:
         from auditkit.charts.text import clean_text
 
@@ -443,7 +464,9 @@ class AuditTrail:
 
     def _find_keys(self) -> Keys:
         if self._keys is None:
-            self._keys = find_keys(self.store_id, self._description.key_id, *self._given, root=self.path)
+            self._keys = find_keys(
+                self.store_id, self._description.key_id, self._secret, self._key_file, root=self.path
+            )
         return self._keys
 
     def _take_snapshot(self, query: Query | None) -> Snapshot:
@@ -535,18 +558,22 @@ def _to_frame(table: pa.Table) -> pd.DataFrame:
     """Turn a table into a DataFrame: text as ``str``, durations as nullable ``Int64``, times in microseconds, UTC."""
     arrow = require("pyarrow", "analysis")
     pandas = require("pandas", "analysis")
+    kinds = {field.name: field.type for field in table.schema}
+    moments = {name for name, kind in kinds.items() if arrow.types.is_timestamp(kind)}
     moment = arrow.timestamp("us", tz="UTC")
-    schema = arrow.schema([arrow.field(f.name, moment) if f.name == "time" else f for f in table.schema])
-    texts = {name for name in table.schema.names if name not in ("time", "duration_us", "seq")}
+    schema = arrow.schema([arrow.field(f.name, moment) if f.name in moments else f for f in table.schema])
     frame = table.cast(schema).to_pandas(
         types_mapper=lambda kind: pandas.Int64Dtype() if kind == arrow.int64() else None,
         coerce_temporal_nanoseconds=False,
     )
-    dtypes: dict[str, Any] = dict.fromkeys(texts, "str")
-    if "seq" in frame:
-        dtypes["seq"] = "int64"
+    dtypes = {name: "int64" if kind == arrow.int64() else "str" for name, kind in kinds.items() if name not in moments}
+    dtypes.pop("duration_us", None)
     typed: pd.DataFrame = frame.astype(dtypes)
     return typed
+
+
+def _list_rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    return zip(*(column.to_pylist() for column in table.columns), strict=True)
 
 
 def _say_days(days: Sequence[date]) -> str:

@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "sealing": storing.measure_sealing,
     "import": storing.measure_import,
     "lookup": storing.measure_lookup,
+    "live": storing.measure_live,
     "storage": storing.measure_storage,
 }
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import uuid
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from hashlib import sha256
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +29,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import auditkit
-from auditkit.errors import FormatUnknown, StoreDamaged, StoreMissing, UsageError
+from auditkit.errors import FormatUnknown, StoreDamaged, StoreIncomplete, StoreMissing, UsageError
 from auditkit.scan import COLUMNS, UnreadableWarning, make_query
 from auditkit.store import engine
 from auditkit.trail import AuditTrail
@@ -222,15 +227,40 @@ def test_every_way_of_reading_answers_as_pandas_does(
     assert trail.count(**wanted, include_internal=internal) == len(expected)
 
 
-def test_a_filter_is_text_or_texts_and_nothing_else() -> None:
-    """What can't be meant is refused at the call, not answered with nothing."""
-    wrong: list[Any] = [5, 1.5, b"error", ["error", None], [float("nan")], [["error"]], "\ud800", ["a", "\udfff"], True]
+def test_a_filter_is_a_value_or_values_and_nothing_else() -> None:
+    """What can't be meant is refused at the call, not answered with nothing, or with everything."""
+    wrong: list[Any] = [float("nan"), pd.NA, pd.NaT, ["error", None], [float("nan")], [["error"]], [("a",)], [{"a"}]]
     for value in wrong:
-        with pytest.raises(UsageError, match="expected text or a list of texts as type"):
+        with pytest.raises(UsageError, match="expected a value or a list of values as type"):
             make_query(type=value)
     texts: list[Any] = [("a", "b"), pd.Series(["a", "b"]), np.array(["a", "b"]), iter(["a", "b"]), {"a": 1, "b": 2}]
     for value in texts:
         assert make_query(type=value).equal == (("type", ("a", "b")),)
+
+
+VALUES_RECORDED: list[Any] = [
+    42, 1.5, True, np.int64(7), b"raw", date(2026, 11, 23), uuid.UUID(int=5), Decimal("1.10"), Path("a/b"), "\ud800x",
+    HTTPStatus.NOT_FOUND, "plain", "",
+]  # fmt: skip
+
+
+def test_whatever_an_event_was_recorded_with_finds_it(tmp_path: Path) -> None:
+    """A number, an enumeration or an id becomes the same text for the reader as for the writer."""
+    with auditkit.AuditLogger(tmp_path / "audit", secret_key="a secret of these tests", enable_rotation=False) as audit:
+        for value in VALUES_RECORDED:
+            audit.log_event("seen", lead_id=value, actor=value)
+    trail = open_ours(tmp_path / "audit")
+    for number, value in enumerate(VALUES_RECORDED):
+        for found in (trail.lead(value), trail.events(actor=value), trail.events(lead_id=[value], actor=(value,))):
+            assert [*found["seq"]] == [number + 1], value
+    assert trail.count(actor=VALUES_RECORDED) == len(VALUES_RECORDED)
+
+
+@pytest.mark.parametrize("lead", [None, float("nan"), pd.NA, [], ["L-1"]])
+def test_no_lead_is_not_every_lead(sample: Sample, lead: Any) -> None:
+    """A lead that somebody's code didn't find must not show them all leads' events."""
+    with pytest.raises(UsageError, match="expected a value or a list of values as lead_id"):
+        sample.site.open().lead(lead)
 
 
 def test_pieces_hold_one_date_at_most_and_can_be_left_early(sample: Sample, whole: pd.DataFrame) -> None:
@@ -288,19 +318,30 @@ def test_a_segment_of_another_size_is_named_and_nothing_is_given(site: Site) -> 
 
 
 def test_a_segment_of_the_same_size_but_other_content_is_named(site: Site) -> None:
-    """The engine's complaint alone wouldn't say which file it was reading, or call it an SQL error."""
+    """The message has both digests, so that a backup can be compared with what the ledger lists."""
     path = _segment_of(site, MONDAY)
+    expected = sha256(path.read_bytes()).hexdigest()
     path.write_bytes(os.urandom(path.stat().st_size))
-    _expect_damage(site, rf"expected a readable segment at \S*{path.name}, found damage")
+    found = sha256(path.read_bytes()).hexdigest()
+    _expect_damage(site, rf"expected the SHA-256 {expected} of \S*{path.name}.*found {found}.*auditkit integrity")
 
 
-def test_a_segment_with_a_broken_footer_is_named(site: Site) -> None:
-    """What the engine says of a broken footer has no file in it."""
-    path = _segment_of(site, MONDAY)
-    data = bytearray(path.read_bytes())
-    data[-60:-52] = b"\xff" * 8
+def test_no_flipped_bit_is_shown_as_an_event(site: Site, whole: pd.DataFrame) -> None:
+    """Wherever a disk or a hand flips a bit of a segment, reading says so, also to who has read it before."""
+    path = _segment_of(site, TUESDAY)
+    data = path.read_bytes()
+    trail = site.open()
+    monday = select(whole, until=moment(TUESDAY, 0))
+    for place in range(0, len(data), max(1, len(data) // 40)):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        for read in (trail.events, trail.count, site.open().events):
+            with pytest.raises(StoreDamaged, match=rf"expected the SHA-256 \w+ of \S*{path.name}"):
+                read()
+        pd.testing.assert_frame_equal(trail.events(until=MONDAY), monday)
     path.write_bytes(data)
-    _expect_damage(site, rf"expected a readable segment at \S*{path.name}, found damage")
+    pd.testing.assert_frame_equal(trail.events(include_internal=True), whole)
 
 
 def test_a_missing_segment_is_named_with_the_number_of_its_events(site: Site) -> None:
@@ -309,6 +350,31 @@ def test_a_missing_segment_is_named_with_the_number_of_its_events(site: Site) ->
     rows = read_segment(path).num_rows
     path.unlink()
     _expect_damage(site, rf"expected the segment events/date=2020-03-02/{path.name} with {rows} events .* found none")
+
+
+def test_a_limit_reads_only_the_days_it_needs(site: Site, whole: pd.DataFrame) -> None:
+    """The newest events can be shown although an old day is damaged, and asking for more says that it is."""
+    path = _segment_of(site, MONDAY)
+    path.write_bytes(os.urandom(path.stat().st_size))
+    trail, last = site.open(), select(whole, since=moment(WEDNESDAY, 0))
+    for limit in (0, 1, len(last)):
+        found = trail.events(limit=limit, newest=True)
+        pd.testing.assert_frame_equal(found, last[len(last) - limit :].reset_index(drop=True))
+    for limit, newest in ((len(whole), True), (1, False)):
+        with pytest.raises(StoreDamaged, match=path.name):
+            trail.events(limit=limit, newest=newest)
+
+
+def test_a_missing_partition_accuses_nobody(site: Site) -> None:
+    """A folder that is gone as a whole may just not be mounted, and the integrity check says the same."""
+    path = _segment_of(site, MONDAY)
+    shutil.rmtree(path.parent)
+    _expect_damage(
+        site, r"expected the segment events/date=2020-03-02/\w+.parquet .* found no such partition: mount it"
+    )
+    with pytest.raises(StoreIncomplete):
+        site.open().events()
+    assert site.verify().verdict == "incomplete"
 
 
 def _segment_of(site: Site, day: date) -> Path:

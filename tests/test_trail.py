@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import pickle
 import random
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -18,12 +22,17 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import auditkit
 from auditkit import AuditLogger, AuditTrail, times
+from auditkit.analysis import activity
 from auditkit.errors import KeyMismatch, KeyMissing, StoreMissing, UsageError
 from auditkit.scan import COLUMNS
 from auditkit.view import View
+
+ROOT = Path(auditkit.__file__).parents[1]
 
 SECRET = "a secret that only these tests know"
 
@@ -229,8 +238,8 @@ def test_pieces_have_at_least_a_row(trail: AuditTrail, rows: Any) -> None:
     """A stream refuses what can't be meant when it's called, not when the first piece is taken."""
     with pytest.raises(UsageError, match="expected batch_rows of 1 or more"):
         trail.stream(batch_rows=rows)
-    with pytest.raises(UsageError, match="expected text or a list of texts as actor"):
-        trail.stream(actor=7)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="expected a value or a list of values as actor"):
+        trail.stream(actor=[None])  # type: ignore[list-item]
 
 
 def test_the_toolkits_own_events_are_given_only_when_asked_for(trail: AuditTrail, frame: pd.DataFrame) -> None:
@@ -577,6 +586,53 @@ def test_get_statistics_counts_what_pandas_counts(recorded: Recorded, frame: pd.
             assert all(type(found[key]) in (datetime, type(None)) for key in times_of)
 
 
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_statistics_are_those_of_the_events_themselves(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    """What the engine counts is what the analysis of all events says, column for column, sealed or not."""
+    chance = random.Random(seed)
+    path = tmp_path_factory.mktemp("counted") / "audit"
+    trail: AuditTrail | None = None
+    for _ in range(chance.randrange(1, 4)):
+        with AuditLogger(path, secret_key=SECRET, enable_rotation=False) as audit:
+            for _ in range(chance.randrange(60)):
+                audit.log_event(**make_event(chance))
+        trail = auditkit.open(path, secret_key=SECRET)
+        if chance.random() < 0.5:
+            trail.seal()
+    assert trail is not None
+    for filters in ({}, {"workflow": "intake"}, {"since": "2026-11-23", "until": "2026-11-23"}, {"workflow": ["none"]}):
+        events = trail.events(**filters)
+        expected = activity.summarise(events, by=("type",), distinct=("lead_id", "actor")).to_frame()
+        pd.testing.assert_frame_equal(trail.statistics(**filters).frame, expected, check_exact=True)
+
+
+def test_results_read_only_the_columns_that_they_need(tmp_path: Path) -> None:
+    """Sixty megabytes of details cost a count nothing."""
+    with AuditLogger(tmp_path / "audit", secret_key=SECRET, enable_rotation=False) as audit:
+        for number in range(1000):
+            text = random.Random(number).randbytes(30_000).hex()
+            audit.log_event("big", {"text": text}, lead_id=f"L-{number}", operation="score", duration=0.5)
+    trail = auditkit.open(tmp_path / "audit", secret_key=SECRET)
+    trail.seal()
+    program = f"""
+import resource, auditkit, pandas, pyarrow
+from auditkit.analysis import activity, failures, latency
+from auditkit.charts import failures, activity, latency
+from auditkit.view import View
+trail = auditkit.open({str(tmp_path / "audit")!r})
+trail.count()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert trail.count_statistics()["unique_leads"] == 1000
+assert trail.statistics().frame["leads"][0] == 1000
+assert trail.performance().frame["n"][0] == 1000
+assert len(trail.errors().frame) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert int(done.stdout) < 40_000  # KiB; the details alone are 60 MB
+
+
 # -- how a trail shows itself -----------------------------------------------------------------------------------------
 
 
@@ -700,11 +756,25 @@ def test_a_wrong_key_reads_but_neither_proves_nor_seals(
     check(sound.events(), frame)
 
 
-def test_a_secret_and_a_key_file_together_are_refused_where_a_key_is_needed(recorded: Recorded) -> None:
-    """Which of the two was meant can't be known."""
-    trail = auditkit.open(recorded.path, secret_key=SECRET, key_file="other.key")
+def test_a_call_that_cannot_be_meant_is_refused_at_once(recorded: Recorded) -> None:
+    """Not when the first event is read or proved: a path that is none, a secret that is too short, two keys."""
+    for path in (b"store", "", "a\0b", 5, ["audit"]):
+        with pytest.raises(UsageError, match="expected the path of a store's folder, found"):
+            auditkit.open(path)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="expected secret_key= or key_file=, found both"):
-        trail.seal()
+        auditkit.open(recorded.path, secret_key=SECRET, key_file="other.key")
+    with pytest.raises(UsageError, match="expected a secret key of at least 16 bytes, found 5"):
+        auditkit.open(recorded.path, secret_key="short")
+
+
+def test_a_trail_gives_its_secret_to_nobody(recorded: Recorded) -> None:
+    """A process pool, a notebook's checkpoint or a debugger gets at no secret, and is told what to do instead."""
+    trail = recorded.open()
+    for copying in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match=r"call auditkit\.open\(path\) where it is needed"):
+            copying(trail)
+    assert trail.verify().ok
+    assert SECRET not in repr(vars(trail))
 
 
 def test_no_secret_is_ever_shown(trail: AuditTrail) -> None:

@@ -19,7 +19,10 @@ _JOINERS: Final = "\u200c\u200d"
 
 
 def clean_text(value: object, limit: int = 200, *, lines: bool = False) -> str:
-    """Return text of an event as something that can be shown.
+    """Return text of an event as something that can be shown in a page or a notebook.
+
+    These lay text out themselves: joined emoji and scripts stay as they are, which a terminal would misalign
+    (`auditkit.cli.terminal.printable`), and a line end is shown by a sign and not as code.
 
     Args:
         value: The text; anything else is shown as its ``str``, missing values as `MISSING`.

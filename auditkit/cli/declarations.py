@@ -245,26 +245,8 @@ def _take_settings(values: dict[str, Any]) -> Settings:
 def filter_options(function: AnyFunction) -> AnyFunction:
     """Add the options that choose events."""
     many: dict[str, Any] = {"multiple": True, "section": FILTER_SECTION}
+    function = range_options(function)
     for add in (
-        option(
-            "--tz",
-            default="UTC",
-            metavar="ZONE",
-            section=FILTER_SECTION,
-            help="Time zone of the dates given and shown, for instance Europe/Berlin [default: UTC].",
-        ),
-        option(
-            "--until",
-            metavar="TIME",
-            section=FILTER_SECTION,
-            help="Events before this time; a date means to its end.",
-        ),
-        option(
-            "--since",
-            metavar="TIME",
-            section=FILTER_SECTION,
-            help="Events from this time on: 30m, 24h, 7d, 1w, today, 2026-11-23, 2026-11-23T10:00:00Z.",
-        ),
         option("--outcome", metavar="NAME", help="Events with this outcome, for instance failure.", **many),
         option("--actor", metavar="NAME", help="Events of this actor.", **many),
         option("--workflow", metavar="NAME", help="Events of this workflow.", **many),
@@ -290,7 +272,9 @@ def range_options(function: AnyFunction) -> AnyFunction:
             section=FILTER_SECTION,
             help="Time zone of the dates given and shown, for instance Europe/Berlin [default: UTC].",
         ),
-        option("--until", metavar="TIME", section=FILTER_SECTION, help="Events before this time."),
+        option(
+            "--until", metavar="TIME", section=FILTER_SECTION, help="Events before this time; a date means to its end."
+        ),
         option(
             "--since",
             metavar="TIME",

@@ -26,6 +26,7 @@ from auditkit.errors import (
     ImportRefused,
     KeyProblem,
     StoreDamaged,
+    StoreIncomplete,
     UsageError,
 )
 
@@ -255,6 +256,8 @@ def _describe(error: BaseException) -> str:
         extra = EXTRAS.get(module)
         if extra:
             return f'{module} is not installed: pip install "{DISTRIBUTION}[{extra}]" brings it'
+    if isinstance(error, KeyProblem):
+        return f"{error} (on the command line: --key-file)"
     return str(error) or type(error).__name__
 
 
@@ -271,10 +274,12 @@ def choose_exit(error: BaseException) -> Exit:
         >>> choose_exit(FileNotFoundError())
         <Exit.INPUT_OUTPUT: 4>
     """
+    if isinstance(error, (StoreIncomplete, KeyProblem, FormatUnknown)):
+        return Exit.INCOMPLETE
     if isinstance(error, StoreDamaged):
         return Exit.FINDINGS
-    if isinstance(error, (KeyProblem, FormatUnknown)):
-        return Exit.INCOMPLETE
+    if isinstance(error, UsageError) and isinstance(error.__cause__, OSError):
+        return Exit.INPUT_OUTPUT  # the call was good, and a file that it names is not
     if isinstance(error, (UsageError, ExtraMissing, ImportRefused, ImportError)):
         return Exit.USAGE
     return Exit.INPUT_OUTPUT

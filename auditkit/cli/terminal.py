@@ -29,6 +29,9 @@ ELLIPSIS: Final = "…"
 def printable(text: str) -> str:
     """Make a text safe for a terminal: what isn't printable is shown as its escape.
 
+    More is escaped than a page needs (`auditkit.charts.text.clean_text`): a terminal counts columns, and a joiner in
+    the text would put a table's lines out of step.
+
     Args:
         text: Any text.
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import orjson
 
-from auditkit.errors import FormatUnknown, KeyMissing, StoreDamaged, StoreMissing
+from auditkit.errors import FormatUnknown, KeyMissing, StoreDamaged, StoreMissing, UsageError
 from auditkit.event import FORMAT
 from auditkit.keys import Keys
 from auditkit.store import durable
@@ -57,11 +57,17 @@ class StoreDescription:
 def choose_path(path: str | os.PathLike[str] | None) -> Path:
     """Decide where the store lies: the argument, else ``$AUDITKIT_STORE``, else ``./audit``.
 
+    Raises:
+        UsageError: If the argument isn't a path, or an empty one.
+
     Example:
         >>> choose_path("somewhere").name
         'somewhere'
     """
     if path is not None:
+        given: object = path
+        if not isinstance(given, str | os.PathLike) or not str(given) or "\0" in str(given):
+            raise UsageError(f"expected the path of a store's folder, found {path!a:.200}")
         return Path(path)
     return Path(os.environ.get("AUDITKIT_STORE") or DEFAULT_STORE)
 

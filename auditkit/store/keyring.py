@@ -216,7 +216,9 @@ def locate_key_file(store: str) -> Path:
     return Path(platformdirs.user_data_dir("auditkit", appauthor=False)) / "keys" / f"{store}.key"
 
 
-def choose_given(secret_key: str | bytes | None, key_file: str | os.PathLike[str] | None) -> Keys | Path | None:
+def choose_given(
+    secret_key: str | bytes | GivenKey | None, key_file: str | os.PathLike[str] | None
+) -> Keys | Path | None:
     """Decide which key the caller or the environment names; arguments go before variables.
 
     Returns:
@@ -228,7 +230,7 @@ def choose_given(secret_key: str | bytes | None, key_file: str | os.PathLike[str
     if secret_key is not None and key_file is not None:
         raise UsageError("expected secret_key= or key_file=, found both: give one")
     if secret_key is not None:
-        return GivenKey(secret_key)
+        return secret_key if isinstance(secret_key, GivenKey) else GivenKey(secret_key)
     if key_file is not None:
         return Path(key_file)
     if secret := os.environ.get("AUDITKIT_KEY"):
@@ -283,7 +285,7 @@ def _warn_exposed(path: Path) -> None:
 def find_keys(
     store: str,
     key_id: str,
-    secret_key: str | bytes | None = None,
+    secret_key: str | bytes | GivenKey | None = None,
     key_file: str | os.PathLike[str] | None = None,
     *,
     root: Path,

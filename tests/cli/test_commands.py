@@ -135,6 +135,27 @@ def test_query_limits_a_table_and_says_so(store: Store) -> None:
     assert len(json.loads(run_cli("query", "--format", "json", *store.options).out)) == 53
 
 
+def test_a_filter_that_nothing_fits_is_not_taken_for_an_empty_store(store: Store) -> None:
+    """Whoever mistypes an operation is told that a filter was at work, and isn't sent to read about `track`."""
+    shown = run_cli("performance", "--operation", "nobody", *store.options)
+    assert (shown.code, shown.out) == (0, "")
+    assert "no measured operation fits" in shown.err
+    assert "nothing failed that fits the filters" in run_cli("errors", "--workflow", "nobody", *store.options).err
+
+
+def test_what_is_newest_is_shown_although_an_old_day_is_damaged(store: Store) -> None:
+    """The table is right, its note says what it can't say, and the exit code that something is wrong."""
+    segment = sorted(store.path.glob("events/*/*.parquet"))[0]
+    segment.write_bytes(segment.read_bytes()[::-1])
+    shown = run_cli("query", "--limit", "5", *store.options)
+    assert (shown.code, len(shown.out.splitlines())) == (1, 2 + 5)
+    assert "the newest 5 events; how many there are can't be said" in shown.err
+    assert segment.name in shown.err
+    report = run_cli("report", "daily", "--day", "2026-11-22", *store.options, cwd=store.path.parent)
+    assert report.code == 1
+    assert "No events are shown, since some can't be read" in report.err
+
+
 def test_query_without_a_match_says_so_on_standard_error(store: Store) -> None:
     """Nothing fits: standard output is empty, or an empty document."""
     shown = run_cli("query", "--lead", "nobody", *store.options)
@@ -184,7 +205,8 @@ def test_errors_group_failures(store: Store) -> None:
     assert "10  TimeoutError in crm.sync of inbound" in shown.out
     assert "no answer from host 39" in shown.out
     assert "Traceback" not in shown.out
-    assert "23 failures; the 1 most frequent of 14 groups" in shown.err
+    assert "23 failures; the most frequent of 14 groups" in shown.err
+    assert "the 2 most frequent of 14" in run_cli("errors", "--limit", "2", *store.options).err
     with_traceback = run_cli("errors", "--limit", "1", "--traceback", *store.options).out
     assert "Traceback (most recent call last):\n  ...\nTimeoutError: no answer from host 39" in with_traceback
     [group] = json.loads(run_cli("errors", "--workflow", "inbound", "--format", "json", *store.options).out)

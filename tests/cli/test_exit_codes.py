@@ -6,17 +6,20 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from auditkit.cli.declarations import Exit
-from auditkit.cli.program import EXTRAS, choose_exit
-from auditkit.errors import FormatUnknown, StoreDamaged
+from auditkit.cli.program import EXTRAS, choose_exit, run
+from auditkit.errors import FormatUnknown, StoreDamaged, StoreIncomplete
 from tests.cli.conftest import Store
 from tests.cli.running import COMMAND, find_unprintable, run_cli, run_on_terminal
 
@@ -53,26 +56,84 @@ def test_a_changed_byte_gives_1_and_names_the_file(store: Store) -> None:
     assert "tampered,finding," in rows
 
 
-def test_a_missing_partition_is_not_sound(store: Store) -> None:
-    """A file that the ledger lists isn't there: the check says so, and a query doesn't give half an answer."""
+READERS = (
+    ["stats"],
+    ["query"],
+    ["query", "--format", "json"],
+    ["errors"],
+    ["performance"],
+    ["integrity"],
+    ["integrity", "--fast"],
+    ["export"],
+    ["report", "daily", "--day", "2026-11-22"],
+)
+"""Every command that reads the partition of 2026-11-22, where `find_segment`'s file lies."""
+
+SEALERS = (["seal"], ["rotate"])
+
+
+@dataclass
+class Shell:
+    """Runs commands in this process, as what is asked here is the code and not how a process comes by it."""
+
+    capture: pytest.CaptureFixture[str]
+
+    def check(self, commands: Sequence[Sequence[str]], expected: Exit, options: Sequence[str]) -> list[str]:
+        """Demand one exit code of all commands, and no traceback; gives what each said altogether."""
+        said = []
+        for command in commands:
+            code = run([*command, *options])
+            shown = self.capture.readouterr()
+            assert (command, code) == (command, expected), shown.err
+            assert "Traceback" not in shown.err
+            said.append(shown.out + shown.err)
+        return said
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """A shell in the folder where the store lies."""
+    monkeypatch.chdir(tmp_path)
+    return Shell(capsys)
+
+
+def test_a_missing_partition_gives_3(store: Store, shell: Shell) -> None:
+    """A day that isn't there may just not be mounted: nobody is accused, and nobody is given half an answer."""
     segment = find_segment(store)
-    segment.unlink()
-    shown = run_cli("integrity", *store.options)
-    assert shown.code in (Exit.FINDINGS, Exit.INCOMPLETE)
-    assert "missing" in shown.out
-    query = run_cli("query", *store.options)
-    assert query.code in (Exit.FINDINGS, Exit.INCOMPLETE)
-    assert "Traceback" not in query.err
+    shutil.rmtree(segment.parent)
+    for text in shell.check(READERS, Exit.INCOMPLETE, store.options):
+        assert segment.name in text or "The check is incomplete" in text
+    # Another day can be asked for as ever, and what is open can be sealed.
+    day = ["--since", "2026-11-23", "--until", "2026-11-23"]
+    shell.check([[*command, *day] for command in READERS[:-1]], Exit.SOUND, store.options)
+    shell.check([["report", "daily"], *SEALERS], Exit.SOUND, store.options)
 
 
-def test_a_missing_key_gives_3(store: Store) -> None:
-    """Without its key a store can be read, but not vouched for; sealing needs the key."""
-    assert run_cli("stats", "--store", store.path).code == Exit.SOUND
-    for command in ("integrity", "seal"):
-        shown = run_cli(command, "--store", store.path)
-        assert shown.code == Exit.INCOMPLETE
-        assert "Traceback" not in shown.err
-        assert "key" in shown.out + shown.err
+@pytest.mark.parametrize("damage", ["changed", "cut", "missing"])
+def test_a_damaged_partition_gives_1(store: Store, shell: Shell, damage: str) -> None:
+    """A file that isn't what the ledger lists, or is gone from among its neighbours, is a finding for every command."""
+    segment = find_segment(store)
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 1
+    segment.write_bytes(data if damage == "changed" else data[:-1])
+    if damage == "missing":
+        segment.unlink()
+    for text in shell.check(READERS, Exit.FINDINGS, store.options):
+        assert segment.name in text or "the record isn't as it was written" in text
+
+
+def test_a_missing_key_gives_3(store: Store, shell: Shell) -> None:
+    """Without its key a store can be read, but not vouched for; sealing and recording need the key."""
+    options = ["--store", str(store.path)]
+    shell.check([c for c in READERS if c[0] not in ("integrity", "report")], Exit.SOUND, options)
+    rows = store.path.parent / "rows.jsonl"
+    rows.write_text('{"t":"2026-11-23T10:00:00Z","k":"a"}\n')
+    importing = ["import", str(rows), "--set", "time=t", "--set", "type=k"]
+    needing = [["integrity"], ["integrity", "--fast"], ["report", "daily"], *SEALERS, importing]
+    for text in shell.check(needing, Exit.INCOMPLETE, options):
+        assert "key" in text or "The check is incomplete" in text
+    (sealing,) = shell.check([["seal"]], Exit.INCOMPLETE, options)
+    assert "(on the command line: --key-file)" in sealing
 
 
 def test_a_wrong_key_gives_3(store: Store, tmp_path: Path) -> None:
@@ -123,38 +184,54 @@ def test_a_near_miss_is_pointed_out() -> None:
     assert "did you mean query?" in run_cli("qury").err
 
 
-def test_a_store_that_is_not_there_gives_4(tmp_path: Path) -> None:
+def test_a_store_that_is_not_there_gives_4(shell: Shell, tmp_path: Path) -> None:
     """No command makes a store by looking for one."""
-    for command in (["stats"], ["query"], ["integrity"], ["seal"], ["rotate"], ["export"], ["report", "daily"]):
-        shown = run_cli(*command, "--store", tmp_path / "nowhere", cwd=tmp_path)
-        assert shown.code == Exit.INPUT_OUTPUT, command
-        assert re.match(r"error: expected an audit store at .*nowhere, found no store\.json", shown.err)
+    for text in shell.check([*READERS, *SEALERS], Exit.INPUT_OUTPUT, ["--store", str(tmp_path / "nowhere")]):
+        assert re.match(r"error: expected an audit store at .*nowhere, found no store\.json", text)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_cannot_be_read_or_written_gives_4(store: Store, tmp_path: Path) -> None:
-    """The message names the file and the system's reason."""
-    shown = run_cli("export", "--output", tmp_path / "no" / "folder.csv", *store.options)
-    assert shown.code == Exit.INPUT_OUTPUT
-    assert "No such file or directory" in shown.err
-    assert "folder.csv" in shown.err
-    missing = run_cli(
-        "import", "no.jsonl", "--set", "time=t", "--set", "type=k", "--store", tmp_path / "new", cwd=tmp_path
-    )
-    assert missing.code == Exit.INPUT_OUTPUT
-    assert "no.jsonl: No such file or directory" in missing.err
-    assert not (tmp_path / "new").exists()
+    """The message names the file that was asked for and the system's reason."""
+    (tmp_path / "file").touch()
+    (tmp_path / "rows.jsonl").write_text('{"t":"2026-11-23T10:00:00Z","k":"a"}\n')
+    mapping = ["--set", "time=t", "--set", "type=k"]
+    rejecting = ["--set", "time=k", "--set", "type=k", "--rejects", "file/rejects"]
+    commands: list[tuple[list[str], str, str]] = [
+        (["export", "--output", "no/folder.csv", *store.options], "no/folder.csv", "No such file or directory"),
+        (["export", "--output", "file/x.csv", *store.options], "file/x.csv", "Not a directory"),
+        (["report", "daily", "--output", "file/x.html", *store.options], "file", "File exists"),
+        (["demo", "--output", "file/demo"], "file/demo", "Not a directory"),
+        (["import", "no.jsonl", *mapping, "--store", "new"], "no.jsonl", "No such file or directory"),
+        (
+            ["import", "rows.jsonl", *mapping, "--store", "file/store", "--key-file", "k"],
+            "file/store",
+            "Not a directory",
+        ),
+        (["import", "rows.jsonl", *rejecting, "--store", "new", "--key-file", "k"], "file/rejects", "Not a directory"),
+    ]
+    for arguments, name, reason in commands:
+        shown = run_cli(*arguments, cwd=tmp_path)
+        assert (arguments, shown.code) == (arguments, Exit.INPUT_OUTPUT), shown.err
+        assert re.search(rf"error: .*{name}\b.*{reason}", shown.err), shown.err
+        assert ".part" not in shown.err
+        assert "Traceback" not in shown.err
 
 
 def test_a_full_disk_gives_4(store: Store) -> None:
-    """Output that can't be written isn't lost without a word."""
-    with Path("/dev/full").open("wb") as full:
-        finished = subprocess.run(
-            [*COMMAND, "query", "--format", "json", *store.options], stdout=full, stderr=subprocess.PIPE, check=False
-        )
-    assert finished.returncode == Exit.INPUT_OUTPUT
-    assert b"No space left on device" in finished.stderr
-    assert b"Traceback" not in finished.stderr
+    """Output that can't be written isn't lost without a word, whatever command it was."""
+    for arguments in (*READERS, ["export", "--format", "parquet"], ["seal"], ["import", "--mapping", "list"]):
+        with Path("/dev/full").open("wb") as full:
+            finished = subprocess.run(
+                [*COMMAND, *arguments, *store.options],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                cwd=store.path.parent,
+                check=False,
+            )
+        assert (arguments, finished.returncode) == (arguments, Exit.INPUT_OUTPUT)
+        assert b"No space left on device" in finished.stderr
+        assert b"Traceback" not in finished.stderr
 
 
 def test_verbose_shows_the_traceback_of_an_error(tmp_path: Path) -> None:
@@ -245,6 +322,7 @@ def test_every_extra_named_is_one_of_the_project() -> None:
 
 def test_a_damaged_store_is_a_finding_and_an_unknown_format_is_incomplete() -> None:
     """What can't be believed isn't mistaken for what can't be judged."""
+    assert choose_exit(StoreIncomplete("x")) is Exit.INCOMPLETE
     assert choose_exit(StoreDamaged("x")) is Exit.FINDINGS
     assert choose_exit(FormatUnknown("x")) is Exit.INCOMPLETE
 

@@ -68,10 +68,11 @@ def run(
     elif settings.format == "csv":
         write_frame_csv(groups)
     elif groups.empty:
-        settings.terminal.note("nothing failed")
+        chosen = workflow or since or until
+        settings.terminal.note("nothing failed" + (" that fits the filters" if chosen else ""))
     else:
         _print_groups(settings.terminal, groups, zone, with_traceback)
-        shown = f"the {limit} most frequent of " if count > limit else ""
+        shown = f"the {f'{limit} ' if limit > 1 else ''}most frequent of " if count > limit else ""
         settings.terminal.note(f"{total:,} failures; {shown}{count} groups")
 
 

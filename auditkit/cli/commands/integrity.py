@@ -98,7 +98,7 @@ def print_verification(terminal: Terminal, verification: Verification, zone: tzi
         ("depth", "every event" if verification.deep else "files and ledger; not each event"),
         ("span", f"{show_time(verification.first, zone)} to {show_time(verification.last, zone)} {zone}"),
         ("store", show_text(verification.store_id)),
-        ("key", show_text(verification.key_id)),
+        ("key", "not at hand" if verification.key_id is None else show_text(verification.key_id)),
         ("took", format_duration(verification.duration)),
     ]
     for name, text in facts:
@@ -177,7 +177,9 @@ def _describe(finding: Finding, zone: tzinfo, width: int) -> list[str]:
             paragraphs.append((f"    {name:<9}", show_text(text), " " * 13))
     lines = []
     for head, text, indent in paragraphs:
-        lines += textwrap.wrap(text, max(40, width), initial_indent=head, subsequent_indent=indent)
+        lines += textwrap.wrap(
+            text, max(40, width), initial_indent=head, subsequent_indent=indent, break_on_hyphens=False
+        )
     return lines
 
 

@@ -101,7 +101,10 @@ def print_performance(
     with terminal.show_status("reading durations"):
         table = measure_operations(trail, by=by, zone=zone, **filters)
     if table.empty:
-        terminal.note("no operation was measured: see `track` in the documentation")
+        if any(filters.values()):
+            terminal.note("no measured operation fits: `auditkit performance` alone shows those that there are")
+        else:
+            terminal.note("no operation was measured: see `track` in the documentation")
         return
     wide = terminal.out.width >= 100
     columns = ["operation", "time", "n", "failures", *(["mean_s"] if wide else [])]

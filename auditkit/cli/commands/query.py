@@ -13,6 +13,7 @@ from auditkit.cli.declarations import (
     option,
     resolve_range,
 )
+from auditkit.errors import StoreDamaged
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -98,7 +99,13 @@ def _show_table(terminal: Terminal, trail: AuditTrail, filters: dict[str, Any], 
         return
     print_events(terminal, frame, zone)
     if limit and len(frame) >= limit:
-        total = trail.count(**filters)
+        try:
+            total = trail.count(**filters)
+        except StoreDamaged:
+            terminal.note(
+                f"the newest {len(frame):,} events; how many there are can't be said, as others can't be read"
+            )
+            raise
         if total > len(frame):
             terminal.note(f"the newest {len(frame):,} of {total:,} events; --limit 0 shows all")
 

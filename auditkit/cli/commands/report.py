@@ -50,7 +50,10 @@ def daily(settings: Settings, day: str | None, output: Path | None, tz: str) -> 
         made = report.daily(day, output=output, tz=tz, trail=trail)
     click.echo(str(made.path))
     settings.terminal.note(f"day {made.day}, {made.events:,} events: {made.verdict.headline}")
-    return Exit.INCOMPLETE if made.verification is None else made.verification.exit_code
+    code = Exit.INCOMPLETE if made.verification is None else made.verification.exit_code
+    if code != Exit.SOUND:
+        settings.terminal.warn(made.verdict.sentence)
+    return code
 
 
 run.add_command(daily)
