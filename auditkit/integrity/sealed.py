@@ -123,8 +123,8 @@ def _check_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, p
     for run in entry.runs:
         check.learn_writer(state, run.writer)
         stored = [row for row in rows.by_writer[run.writer] if run.first <= row.seq <= run.last]
-        stored = order_rows(check, entry.path, run.writer, stored)
-        check_chain(check, entry.path, run.writer, stored, run.first, run.last, run.prev, run.link, rows.gaps)
+        ordered = order_rows(check, entry.path, run.writer, stored)
+        check_chain(check, entry.path, run.writer, ordered, run.first, run.last, run.prev, run.link, rows)
     _check_strangers(check, entry, rows)
     _check_leaves(check, entry, rows)
 
@@ -285,5 +285,5 @@ def _check_orphan(check: Inspection, name: str, path: Path) -> None:
     for writer, details in rows.opened.items():
         check.learn_number(writer, details)
     for writer, found in rows.by_writer.items():
-        stored = order_rows(check, name, writer, found)
-        check_chain(check, name, writer, stored, stored[0].seq, stored[-1].seq, None, None, rows.gaps)
+        ordered = order_rows(check, name, writer, found)
+        check_chain(check, name, writer, ordered, ordered.rows[0].seq, None, None, None, rows)

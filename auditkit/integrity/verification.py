@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 
-from auditkit.chains import KeyTable, WriterKeys
-from auditkit.integrity.ends import check_ends, check_numbers, tell_quarantine
+from auditkit.chains import MAX_STEPS, KeyTable, WriterKeys
+from auditkit.integrity.ends import check_ends, check_numbers, tell_quarantine, warn_of_nothing
 from auditkit.integrity.findings import Finding, PartitionResult, Verification, to_moment
 from auditkit.integrity.inspection import Inspection
 from auditkit.integrity.journals import check_journals, read_journals
@@ -78,7 +78,7 @@ def _verify(check: Inspection, key_problem: str | None, start: float) -> Verific
         description = replace(description, store=find_store(check))
         check.description = description
         check.drawn = keys.count_drawn(description.store)
-        check.writer_keys = WriterKeys(description.store, check.table)
+        check.writer_keys = WriterKeys(description.store, check.table, MAX_STEPS)
     contents = read_journals(check)
     state = check_ledger(check)
     chosen = [e for e in state.segments.values() if check.overlaps(e.time_min, e.time_max)]
@@ -86,14 +86,15 @@ def _verify(check: Inspection, key_problem: str | None, start: float) -> Verific
     per_day = check_segments(check, state, chosen)
     check_unlisted(check, state)
     check_journals(check, state, contents)
-    check_numbers(check)
+    check_numbers(check, state)
+    warn_of_nothing(check, state, contents)
     check_ends(check, state, contents)
     tell_quarantine(check)
     return Verification(
         description.store,
         check.deep,
         tuple(check.findings),
-        tuple(check.notes),
+        tuple(sorted(check.notes, key=lambda item: item.severity != "warning")),
         check.checked_events,
         check.journal_events,
         check.checked_segments,

@@ -89,10 +89,15 @@ def print_verification(terminal: Terminal, verification: Verification, zone: tzi
     words = {"ok": ("sound", "bold green"), "findings": ("NOT SOUND", "bold red")}
     word, style = words.get(verification.verdict, ("INCOMPLETE", "bold yellow"))
     count = len(verification.findings)
+    doubts = "; ".join(show_text(warning.found) for warning in verification.warnings)
+    if verification.ok and doubts:
+        style = "bold yellow"
     line = make_text(word, style)
     if count:
         line.append(f": {count_things(count, 'finding')}", "default not bold")
-    terminal.out.print(line)
+    if doubts:
+        line.append(f", but {doubts}", "default not bold")
+    terminal.out.print(line, soft_wrap=True)
     facts = [
         ("checked", _count_checked(verification)),
         ("depth", "every event" if verification.deep else "files and ledger; not each event"),
