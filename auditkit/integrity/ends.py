@@ -15,7 +15,7 @@ from auditkit.store.ledger import LedgerState
 _NAMED: Final = 5
 
 
-def check_numbers(check: Inspection, state: LedgerState) -> None:
+def check_numbers(check: Inspection, state: LedgerState, contents: dict[str, JournalContent]) -> None:
     """Report events that no key can prove, and what the keys and the chains say of writers that aren't there."""
     _report_unsigned(check)
     for writer, extent in check.keyless.items():
@@ -40,8 +40,7 @@ def check_numbers(check: Inspection, state: LedgerState) -> None:
         )
     if check.keys is None:
         return
-    if check.deep:
-        _warn_of_lost_parents(check, state)
+    _warn_of_lost_parents(check, state)
     if check.drawn is None:
         check.report(
             "unanchored",
@@ -52,7 +51,7 @@ def check_numbers(check: Inspection, state: LedgerState) -> None:
             advice="record with the store's own key file, or seal often and keep the checkpoints elsewhere",
         )
     elif check.deep and check.since_us is None and check.until_us is None:
-        _warn_of_unused(check, check.drawn)
+        _warn_of_unused(check, check.drawn, state, contents)
     else:
         _count_unused(check, check.drawn, state)
 
@@ -115,7 +114,7 @@ def _warn_of_lost_parents(check: Inspection, state: LedgerState) -> None:
             )
 
 
-def _warn_of_unused(check: Inspection, drawn: int) -> None:
+def _warn_of_unused(check: Inspection, drawn: int, state: LedgerState, contents: dict[str, JournalContent]) -> None:
     """Warn of keys that were drawn and that nothing on record was signed with."""
     used = check.list_used()
     newest = max(used, default=-1)
@@ -123,12 +122,14 @@ def _warn_of_unused(check: Inspection, drawn: int) -> None:
     early, late = [n for n in unused if n < newest], [n for n in unused if n > newest]
     if late:
         keys = f"{_count_keys(late)} drawn after the newest event on record"
-        _warn_of_keys(check, "rolled_back", drawn, f"{keys}: an older copy of the store, a deleted journal")
-    if early:
-        named = ", a writer that the findings name" if check.findings else ""
-        _warn_of_keys(
-            check, "missing", drawn, f"{_count_keys(early)} drawn and used by nothing: a deleted journal{named}"
-        )
+        _warn_of_keys(check, "rolled_back", drawn, f"{keys}: an older copy of the store, a deleted journal or commit")
+    # Writers of which nothing could be proved have used some of the others; the findings say what became of them.
+    recorded = set(state.heads) | {writer for writer, content in contents.items() if content.lines}
+    unproved = recorded - check.signers - set(check.unsigned)
+    if len(early) > len(unproved):
+        named = ", a writer that the findings name" if unproved else ""
+        keys = f"{_count_keys(early)} drawn and used by nothing"
+        _warn_of_keys(check, "missing", drawn, f"{keys}: a deleted journal or commit{named}")
     if check.keys is not None and newest >= (check.keys.count_drawn(check.description.store) or 0):
         check.report(
             "rolled_back",
@@ -145,7 +146,7 @@ def _count_unused(check: Inspection, drawn: int, state: LedgerState) -> None:
     spare = drawn - len(check.commit_numbers) - len(check.journal_writers | set(state.heads))
     if spare > 0:
         keys = f"at least {spare} key{'s' if spare > 1 else ''} drawn and used by nothing"
-        _warn_of_keys(check, "missing", drawn, f"{keys}: an older copy of the store, a deleted journal")
+        _warn_of_keys(check, "missing", drawn, f"{keys}: an older copy of the store, a deleted journal or commit")
 
 
 def _count_keys(numbers: list[int]) -> str:

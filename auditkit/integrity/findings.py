@@ -105,11 +105,11 @@ class Verification:
 
     Attributes:
         store_id: Id of the store.
-        deep: Whether every event was checked, or only files and ledger.
+        deep: Whether every event was checked, or of the sealed ones only files and ledger.
         findings: Everything that accuses or is incomplete, all of it.
         notes: What is worth knowing; the warnings come first.
         checked_events: How many sealed events were checked; in fast mode, how many the checked files hold.
-        journal_events: How many events aren't sealed yet; only the deep mode checks them.
+        journal_events: How many events that aren't sealed yet were checked.
         checked_segments: How many segments were checked.
         checked_commits: How many ledger commits were checked.
         partitions: The sealed dates, one by one.
@@ -172,11 +172,11 @@ class Verification:
         return str(self)
 
     def __str__(self) -> str:
-        how = "every event" if self.deep else "files and ledger"
+        how = "every event" if self.deep else "files, ledger and journals"
         doubts = "; ".join(item.found for item in self.warnings)
         head = (
             f"{self.verdict}{', but ' if doubts else ''}{doubts}: {self.checked_events:,} events in "
-            f"{self.checked_segments:,} segments, {self.journal_events:,} {'' if self.deep else 'unchecked '}in the "
+            f"{self.checked_segments:,} segments, {self.journal_events:,} in the "
             f"journals, {self.checked_commits:,} commits; {how}, in {format_duration(self.duration)}"
         )
         lines = [head, *(f"  {item}" for item in self.findings[:20])]

@@ -12,7 +12,7 @@ from auditkit.chains import MAX_EPOCH, KeyTable, Row, WriterKeys, read_number
 from auditkit.event import LINE_TAIL_BYTES
 from auditkit.integrity.findings import Finding, Kind, Severity, to_moment
 from auditkit.keys import Keys
-from auditkit.store import engine, segments
+from auditkit.store import engine, journal, ledger, segments
 from auditkit.store.description import StoreDescription
 from auditkit.store.layout import Layout, read_writer_day
 from auditkit.store.ledger import LedgerState
@@ -52,6 +52,7 @@ class Inspection:
     table: KeyTable | None = None
     writer_keys: WriterKeys | None = None
     ledger_whole: bool = True
+    unreadable: set[str] = field(default_factory=set)
     numbers: dict[str, int] = field(default_factory=dict)
     parents: dict[str, str] = field(default_factory=dict)
     commit_numbers: list[int] = field(default_factory=list)
@@ -88,6 +89,37 @@ class Inspection:
         """Tell whether content between two times, both included, is to be checked."""
         return (self.until_us is None or time_min < self.until_us) and (
             self.since_us is None or time_max >= self.since_us
+        )
+
+    def list_commits(self) -> list[int]:
+        """List the numbers of the commits that are there; none, and a report, if their folder can't be read."""
+        try:
+            return ledger.list_commits(self.layout)
+        except OSError as error:
+            self.ledger_whole = False
+            self._report_folder("ledger", error)
+            return []
+
+    def list_parts(self) -> list[journal.Part]:
+        """List the parts of the journal; none, and a report, if their folder can't be read."""
+        try:
+            return journal.list_parts(self.layout)
+        except OSError as error:
+            self._report_folder("journal", error)
+            return []
+
+    def _report_folder(self, name: str, error: OSError) -> None:
+        if name in self.unreadable:
+            return
+        self.unreadable.add(name)
+        replaced = isinstance(error, NotADirectoryError)
+        self.report(
+            "missing",
+            "finding" if replaced else "incomplete",
+            name,
+            "a folder that can be read",
+            str(error),
+            advice="restore it from a backup" if replaced else "check its permissions",
         )
 
     def report(

@@ -16,7 +16,7 @@ from auditkit.store.segments import Head
 def find_store(check: Inspection) -> str:
     """Find out which store this is: the one whose commits the key proves, if ``store.json`` says another."""
     said = check.description.store
-    for number in ledger.list_commits(check.layout):
+    for number in check.list_commits():
         try:
             commit = ledger.read_commit(check.layout, number)
         except (StoreDamaged, OSError):
@@ -46,7 +46,7 @@ def check_ledger(check: Inspection) -> LedgerState:
             f"{check.description.public_key!r:.200}",
         )
     expected = 1
-    for number in ledger.list_commits(check.layout):
+    for number in check.list_commits():
         file = f"ledger/{check.layout.commit(number).name}"
         if number > expected:
             _report_gap(check, expected, number - 1)
@@ -91,7 +91,7 @@ def check_ledger(check: Inspection) -> LedgerState:
     # A sealer completes store.json behind the first commit, and may have been killed in between.
     if verifier_key is not None and state.number > 1 and _lost_public_key(check):
         check.report("tampered", "finding", "store.json", f"the public key {verifier_key}", "none")
-    if not state.number:
+    if not state.number and not check.unreadable:
         _report_lost_ledger(check)
     if state.number:
         check.report(
@@ -122,7 +122,7 @@ def _report_lost_ledger(check: Inspection) -> None:
         sealed = read_description(check.layout).public_key is not None
     except StoreError:
         return  # opening the store again will tell what it is
-    if not sealed or ledger.list_commits(check.layout):
+    if not sealed or check.list_commits():
         return  # never sealed, or for the first time just now
     check.ledger_whole = False
     check.report(

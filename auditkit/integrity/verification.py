@@ -43,7 +43,7 @@ def verify_store(
         layout: The store's paths.
         description: Its ``store.json``.
         keys: Its keys; without them MACs are reported as unverifiable.
-        deep: Whether every event is checked, or only the files' hashes and the ledger.
+        deep: Whether every event is checked, or of the sealed ones only the files' hashes and the ledger.
         since_us: Content from this time on is checked, microseconds since 1970.
         until_us: First time that is too late.
         key_problem: Why there are no keys, in words.
@@ -86,7 +86,7 @@ def _verify(check: Inspection, key_problem: str | None, start: float) -> Verific
     per_day = check_segments(check, state, chosen)
     check_unlisted(check, state)
     check_journals(check, state, contents)
-    check_numbers(check, state)
+    check_numbers(check, state, contents)
     warn_of_nothing(check, state, contents)
     check_ends(check, state, contents)
     tell_quarantine(check)

@@ -130,6 +130,31 @@ def test_a_deleted_journal_is_missed_where_not_every_key_is_looked_at(sample: Sa
     assert warning.found.startswith("at least 1 key drawn and used by nothing")
 
 
+def test_keys_that_the_findings_account_for_aren_t_warned_of(sample: Sample, site: Site) -> None:
+    """A partition that is gone has used its writers' keys; only what goes beyond that is a warning."""
+    shutil.rmtree(site.path / "events" / "date=2020-03-02")
+    verification = site.verify()
+    assert verification.verdict == "incomplete"
+    assert not verification.warnings
+    for path in site.journals():
+        if sample.chains["fay"].writer in path.name:
+            path.unlink()
+    (warning,) = site.verify().warnings
+    assert f", {sample.chains['fay'].number}) drawn and used by nothing" in warning.found
+    assert "a writer that the findings name" in warning.found
+
+
+def test_a_cut_ledger_is_said_in_the_headline(site: Site) -> None:
+    """The newest commit removed together with its segments leaves a ledger that is sound in itself, and spare keys."""
+    site.commits()[-1].unlink()
+    shutil.rmtree(site.path / "events" / "date=2020-03-04")
+    for deep in (True, False):
+        verification = site.verify(deep=deep)
+        (warning,) = verification.warnings
+        assert verification.ok
+        assert "a deleted journal or commit" in warning.found
+
+
 def test_an_unsigned_writer_doesn_t_stand_for_a_key(tmp_path: Path) -> None:
     """Its first event says number 0, which it never drew: the journal that did is missed all the same."""
     site = make_site(tmp_path / "site")
@@ -233,6 +258,38 @@ def test_a_sealing_that_finds_nothing_claims_no_ledger(tmp_path: Path) -> None:
     site = make_site(tmp_path / "site")
     assert site.seal().commit is None
     assert site.verify().ok
+
+
+# -- what is there and isn't judged by others -------------------------------------------------------------------------
+
+
+def test_the_fast_mode_checks_the_events_of_journals(sample: Sample, site: Site) -> None:
+    """No hash of a file stands for what isn't sealed, so the fast mode checks it event by event."""
+    path = site.path / "journal" / sample.chains["gus"].path.name
+    path.write_bytes(path.read_bytes().replace(b'"type":"kind.3"', b'"type":"kind.4"', 1))
+    (finding,) = site.verify(deep=False).findings
+    assert (finding.kind, finding.file) == ("tampered", site.name(path))
+
+
+def test_a_last_line_that_no_sealer_could_judge_isn_t_proved_by_its_sealing(sample: Sample, site: Site) -> None:
+    """All lines but a forged last one are removed before the sealing: the ledger's link doesn't make it genuine."""
+    path = site.path / "journal" / sample.chains["ed"].path.name
+    last = json.loads(path.read_bytes().splitlines()[-1]) | {"actor": "mallory"}
+    path.write_bytes(json.dumps(last, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+    site.seal()
+    missing, doubtful = site.verify().findings
+    assert (missing.kind, missing.first_seq, missing.last_seq) == ("missing", 11, 17)
+    assert (doubtful.kind, doubtful.first_seq) == ("unverifiable", 18)
+
+
+@pytest.mark.parametrize("folder", ["journal", "ledger"])
+def test_a_folder_that_is_a_file_is_found(site: Site, folder: str) -> None:
+    """Verification says so and goes on with the rest."""
+    shutil.rmtree(site.path / folder)
+    (site.path / folder).write_text("nothing")
+    verification = site.verify()
+    assert verification.verdict == "findings"
+    assert [finding.kind for finding in findings_about(verification, folder)] == ["missing"]
 
 
 # -- what nobody signed -----------------------------------------------------------------------------------------------
