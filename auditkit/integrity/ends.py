@@ -103,6 +103,8 @@ def _warn_of_lost_parents(check: Inspection, state: LedgerState) -> None:
         return
     for writer, parent in sorted(check.parents.items()):
         if writer in check.signers and parent not in state.heads and parent not in check.journal_writers:
+            if any(part.writer == parent for part in check.list_parts()):
+                continue  # it began while this verification was under way
             check.report(
                 "missing",
                 "warning",
@@ -144,7 +146,7 @@ def _warn_of_unused(check: Inspection, drawn: int, state: LedgerState, contents:
 def _count_unused(check: Inspection, drawn: int, state: LedgerState) -> None:
     """Warn of more drawn keys than there are writers and commits, where not every writer's key was looked at."""
     spare = drawn - len(check.commit_numbers) - len(check.journal_writers | set(state.heads))
-    if spare > 0:
+    if spare > 0 and check.ledger_whole:
         keys = f"at least {spare} key{'s' if spare > 1 else ''} drawn and used by nothing"
         _warn_of_keys(check, "missing", drawn, f"{keys}: an older copy of the store, a deleted journal or commit")
 

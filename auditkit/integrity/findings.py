@@ -174,8 +174,9 @@ class Verification:
     def __str__(self) -> str:
         how = "every event" if self.deep else "files, ledger and journals"
         doubts = "; ".join(item.found for item in self.warnings)
+        joined = f"{', but' if self.ok else ', and'} {doubts}" if doubts else ""
         head = (
-            f"{self.verdict}{', but ' if doubts else ''}{doubts}: {self.checked_events:,} events in "
+            f"{self.verdict}{joined}: {self.checked_events:,} events in "
             f"{self.checked_segments:,} segments, {self.journal_events:,} in the "
             f"journals, {self.checked_commits:,} commits; {how}, in {format_duration(self.duration)}"
         )

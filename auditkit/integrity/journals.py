@@ -158,7 +158,8 @@ def _report_damaged(
         owner, seq = next(events)
         if owner != writer:
             continue
-        rows.damaged[wanted] = len(waiting)
+        # A journal is of one version: a line of a newer one among others took the place of an event.
+        rows.damaged[wanted] = sum(not reason.startswith(NEWER) for _, _, reason in waiting)
         _report_lines(check, writer, waiting, wanted if seq - wanted == len(waiting) else None)
         wanted, waiting = seq + rows.gaps.get((writer, seq), 1), []
     _report_lines(check, writer, waiting, None)

@@ -95,3 +95,12 @@ def test_a_number_that_jumps_at_the_end_is_both_things_that_it_can_be(chain: Cha
     assert (missing.kind, missing.first_seq, missing.last_seq) == ("missing", 21, 24)
     assert missing.found.endswith("if the event behind them isn't forged")
     assert (last.kind, last.first_seq) == ("unverifiable", 25)
+
+
+def test_a_line_of_a_newer_version_excuses_no_missing_event(chain: Chain) -> None:
+    """Whoever replaces an event by a line of another version isn't let off with an incomplete verdict."""
+    chain.lines[7] = print_body(json.loads(chain.lines[7]) | {"v": 2})
+    assert tell(rewrite(chain, chain.lines)) == [
+        ("unverifiable", "incomplete", 7, 7, 1),
+        ("missing", "finding", 7, 7, 1),
+    ]

@@ -96,7 +96,7 @@ def print_verification(terminal: Terminal, verification: Verification, zone: tzi
     if count:
         line.append(f": {count_things(count, 'finding')}", "default not bold")
     if doubts:
-        line.append(f", but {doubts}", "default not bold")
+        line.append(f", {'but' if verification.ok else 'and'} {doubts}", "default not bold")
     terminal.out.print(line, soft_wrap=True)
     facts = [
         ("checked", _count_checked(verification)),
