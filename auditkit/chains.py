@@ -26,6 +26,13 @@ epoch mustn't keep a verifier busy."""
 MAX_TRIALS: Final = 1 << 20
 """How many keys are tried in one verification for writers whose first event doesn't say which is theirs."""
 
+MAX_STEPS: Final = 1 << 20
+"""How many steps of ratchets one verification spends on epochs that jump: some seconds. Who forges a store of a
+thousand writers in the last believed epoch mustn't keep a verifier busy for minutes."""
+
+FREE_STEPS: Final = 16
+"""How far an epoch may jump without being charged: honest epochs go up by one or two, however many events there are."""
+
 _RUNG: Final = 64
 _copy_leaf: Final = hashlib.sha256(b"\0").copy
 
@@ -65,13 +72,21 @@ class WriterKeys:
     Args:
         store: Id of the store.
         table: Where K[n] comes from.
+        max_steps: How many steps of ratchets are spent on epochs that jump; None for any number. A sealer needs them
+            all: it sets aside what it can't prove.
+
+    Attributes:
+        unreached: For each writer that asked for more than was left, the lowest epoch whose key wasn't derived.
     """
 
-    def __init__(self, store: str, table: KeyTable) -> None:
+    def __init__(self, store: str, table: KeyTable, max_steps: int | None = None) -> None:
         self._store = store
         self._table = table
+        self._steps_left = max_steps
+        self.unreached: dict[str, int] = {}
         self._first: dict[str, bytes] = {}
-        self._epochs: tuple[str, list[bytes]] = ("", [])
+        self._reached: dict[str, tuple[int, bytes]] = {}
+        self._epochs: tuple[str, int, list[bytes]] = ("", 0, [])
         self._prepared: tuple[str, int, tuple[hashlib._Hash, hashlib._Hash]] | None = None
         self._trials_left = MAX_TRIALS
 
@@ -80,7 +95,8 @@ class WriterKeys:
         key = self._table.get(number)
         if key is not None:
             self._first[writer] = derive_writer_key(key, self._store, writer)
-            self._epochs, self._prepared = ("", []), None
+            self._reached.pop(writer, None)
+            self._epochs, self._prepared = ("", 0, []), None
 
     def find_number(
         self, writer: str, numbers: Iterable[int], witnesses: Sequence[tuple[int, bytes, bytes]]
@@ -125,13 +141,30 @@ class WriterKeys:
             return self._prepared[2]
         if writer not in self._first or not 0 <= epoch <= MAX_EPOCH:
             return None
-        if self._epochs[0] != writer:
-            self._epochs = (writer, [self._first[writer]])
-        keys = self._epochs[1]
-        while len(keys) <= epoch:
-            keys.append(ratchet_epoch(keys[-1]))
-        self._prepared = (writer, epoch, prepare_hmac(keys[epoch]))
+        key = self._reach(writer, epoch)
+        if key is None:
+            self.unreached[writer] = min(epoch, self.unreached.get(writer, epoch))
+            return None
+        self._prepared = (writer, epoch, prepare_hmac(key))
         return self._prepared[2]
+
+    def _reach(self, writer: str, epoch: int) -> bytes | None:
+        """Ratchet to a writer's epoch from the last one that was asked for; None if it would cost more than is left."""
+        if self._epochs[0] != writer or epoch < self._epochs[1]:
+            start, key = self._reached.get(writer, (0, self._first[writer]))
+            if epoch < start:
+                start, key = 0, self._first[writer]
+            self._epochs = (writer, start, [key])
+        _, start, keys = self._epochs
+        cost = epoch - start - len(keys) + 1 - FREE_STEPS
+        if cost > 0 and self._steps_left is not None:
+            if cost > self._steps_left:
+                return None
+            self._steps_left -= cost
+        while len(keys) <= epoch - start:
+            keys.append(ratchet_epoch(keys[-1]))
+        self._reached[writer] = (epoch, keys[epoch - start])
+        return keys[epoch - start]
 
 
 def read_number(details: str | None) -> int | None:

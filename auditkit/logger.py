@@ -78,7 +78,8 @@ class AuditLogger:
         retention_days: How many days the store keeps events, for the retention commands.
         enable_rotation: Whether the logger seals by itself: at the size limit, when the UTC day ends, and at its start
             for what dead processes left. Without it `rotate` and ``auditkit seal`` do.
-        enable_integrity: Whether events are signed. Unsigned events are reported as ``unverifiable``.
+        enable_integrity: Whether events are signed. Unsigned events are reported as ``unverifiable``, and in a store
+            that also has signed ones as a finding: give an application that doesn't sign a store of its own.
         secret_key: The application's own secret (at least 16 bytes), instead of a key file.
         key_file: Where the key file lies; default ``$AUDITKIT_KEY_FILE``, else the platform's place for user data.
         actor: Actor of events whose call names none.

@@ -133,14 +133,18 @@ def seal_store(layout: Layout, keys: Keys, *, live: bool = True, wait: bool = Tr
         if not held:
             return SealResult(busy=True)
         _refuse_links(layout)
-        description = _complete_description(layout, description, keys)
         state = ledger.load_state(layout, description.store, keys=keys)
+        if state.number:
+            _complete_description(layout, description, keys)
         recover(layout, state)
         plan = _write_segments(layout, state, keys, live=live)
         result = SealResult(quarantined=plan.quarantined)
         plan.quarantine()
         if plan.segments:
             state, commit = _commit(layout, state, keys, plan)
+            if commit.number == 1:
+                # Never earlier: a store whose description has a public key has a ledger to miss.
+                _complete_description(layout, description, keys)
             recover(layout, state)
             result = replace(
                 result,
@@ -165,11 +169,9 @@ def _refuse_links(layout: Layout) -> None:
             )
 
 
-def _complete_description(layout: Layout, description: StoreDescription, keys: Keys) -> StoreDescription:
-    verifier_key = _verifier_key(description.store, keys)
+def _complete_description(layout: Layout, description: StoreDescription, keys: Keys) -> None:
     if description.public_key is None:
-        return set_public_key(layout, description, verifier_key)
-    return description
+        set_public_key(layout, description, _verifier_key(description.store, keys))
 
 
 def _verifier_key(store: str, keys: Keys) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from auditkit.chains import MAX_STEPS
 from auditkit.event import DAY_US
-from auditkit.integrity.inspection import RESTORE, Inspection
+from auditkit.integrity.findings import Kind, Severity
+from auditkit.integrity.inspection import RESTORE, Extent, Inspection
 from auditkit.integrity.journals import JournalContent
 from auditkit.store.layout import read_writer_day, start_of_day
 from auditkit.store.ledger import LedgerState
@@ -13,53 +15,170 @@ from auditkit.store.ledger import LedgerState
 _NAMED: Final = 5
 
 
-def check_numbers(check: Inspection) -> None:
-    """Report events that no key can prove, and keys that were drawn and never used."""
-    for writer, count in check.unsigned.items():
-        signs = writer in check.signers
-        check.report(
-            "tampered" if signs else "unverifiable",
-            "finding" if signs else "incomplete",
-            f"writer {writer}",
-            "signed events",
-            f"{count} without a MAC: "
-            + ("it signs its others" if signs else "recorded with enable_integrity=False, or their MACs were removed"),
-            advice=RESTORE if signs else "only the tree vouches for them, from their sealing on",
-            writer=writer,
-            events=count,
-        )
-    for writer, count in check.keyless.items():
-        check.report(
-            "missing",
-            "finding",
-            f"writer {writer}",
+def check_numbers(check: Inspection, state: LedgerState, contents: dict[str, JournalContent]) -> None:
+    """Report events that no key can prove, and what the keys and the chains say of writers that aren't there."""
+    _report_unsigned(check)
+    for writer, extent in check.keyless.items():
+        _report_extent(
+            check,
+            writer,
+            extent,
+            ("missing", "finding"),
             "its first event, which says which key it signs with",
-            f"none, so {count} events can't be proved",
-            writer=writer,
-            events=count,
+            f"none, so {extent.events} events can't be proved",
+            RESTORE,
         )
-    if check.keys is None or check.since_us is not None or check.until_us is not None or not check.deep:
+    for writer, extent in check.unreached.items():
+        _report_extent(
+            check,
+            writer,
+            extent,
+            ("unverifiable", "incomplete"),
+            "epochs that can be reached",
+            f"{extent.events} events so many epochs away that the {MAX_STEPS} steps of a verification aren't enough",
+            "verify one date at a time (since=, until=); no writer gets there by rotating, so look who wrote this",
+        )
+    if check.keys is None:
         return
+    _warn_of_lost_parents(check, state)
     if check.drawn is None:
         check.report(
             "unanchored",
             "note",
             "journal",
             "a count of the writers, as the store's own key file keeps it",
-            "none: a whole journal that was deleted before its sealing couldn't be seen",
-            advice="record with the store's own key file, or seal often",
+            "none: a whole journal that was deleted unsealed, or an older copy of the store, couldn't be seen",
+            advice="record with the store's own key file, or seal often and keep the checkpoints elsewhere",
         )
+    elif check.deep and check.since_us is None and check.until_us is None:
+        _warn_of_unused(check, check.drawn, state, contents)
+    else:
+        _count_unused(check, check.drawn, state)
+
+
+def _report_unsigned(check: Inspection) -> None:
+    told: tuple[Kind, Severity]
+    for writer, extent in check.unsigned.items():
+        if writer in check.signers:
+            told = ("tampered", "finding")
+            expected, found, advice = "signed events", f"{extent.events} without a MAC: it signs its others", RESTORE
+        elif check.signers:
+            told = ("unverifiable", "finding")
+            expected = "events that are signed, as those of the store's other writers are"
+            found = f"{extent.events} without a MAC: planted, stripped, or recorded with enable_integrity=False"
+            advice = "an application that doesn't sign needs a store of its own: here anybody could have written these"
+        else:
+            told = ("unverifiable", "incomplete")
+            expected = "signed events"
+            found = f"{extent.events} without a MAC: recorded with enable_integrity=False, or their MACs were removed"
+            advice = "only the tree vouches for them, from their sealing on"
+        _report_extent(check, writer, extent, told, expected, found, advice)
+
+
+def _report_extent(
+    check: Inspection,
+    writer: str,
+    extent: Extent,
+    told: tuple[Kind, Severity],
+    expected: str,
+    found: str,
+    advice: str,
+) -> None:
+    check.report(
+        *told,
+        extent.file,
+        expected,
+        found,
+        advice=advice,
+        writer=writer,
+        seqs=extent.seqs,
+        times=extent.times,
+        events=extent.events,
+    )
+
+
+def _warn_of_lost_parents(check: Inspection, state: LedgerState) -> None:
+    """Warn of writers that a signed event names as the one before it, and that left nothing else."""
+    if not check.ledger_whole:
         return
-    unused = [n for n in range(check.drawn) if not check.used[n]]
-    if unused:
+    for writer, parent in sorted(check.parents.items()):
+        if writer in check.signers and parent not in state.heads and parent not in check.journal_writers:
+            if any(part.writer == parent for part in check.list_parts()):
+                continue  # it began while this verification was under way
+            check.report(
+                "missing",
+                "warning",
+                f"journal/{parent}.*.jsonl",
+                f"the events of writer {parent}, which writer {writer} followed",
+                f"the journal of writer {parent} is gone",
+                advice="look for it in a backup; a process that couldn't write to the disk, and was killed, left none",
+                writer=parent,
+            )
+
+
+def _warn_of_unused(check: Inspection, drawn: int, state: LedgerState, contents: dict[str, JournalContent]) -> None:
+    """Warn of keys that were drawn and that nothing on record was signed with."""
+    used = check.list_used()
+    newest = max(used, default=-1)
+    unused = [n for n in range(drawn) if n not in used]
+    early, late = [n for n in unused if n < newest], [n for n in unused if n > newest]
+    if late:
+        keys = f"{_count_keys(late)} drawn after the newest event on record"
+        _warn_of_keys(check, "rolled_back", drawn, f"{keys}: an older copy of the store, a deleted journal or commit")
+    # Writers of which nothing could be proved have used some of the others; the findings say what became of them.
+    recorded = set(state.heads) | {writer for writer, content in contents.items() if content.lines}
+    unproved = recorded - check.signers - set(check.unsigned)
+    if len(early) > len(unproved):
+        named = ", a writer that the findings name" if unproved else ""
+        keys = f"{_count_keys(early)} drawn and used by nothing"
+        _warn_of_keys(check, "missing", drawn, f"{keys}: a deleted journal or commit{named}")
+    if check.keys is not None and newest >= (check.keys.count_drawn(check.description.store) or 0):
+        check.report(
+            "rolled_back",
+            "warning",
+            "journal",
+            f"a key file that has counted number {newest}, which was used",
+            "an older copy of the key file, which counts no journal that was deleted since",
+            advice="find out who restored it, and when",
+        )
+
+
+def _count_unused(check: Inspection, drawn: int, state: LedgerState) -> None:
+    """Warn of more drawn keys than there are writers and commits, where not every writer's key was looked at."""
+    spare = drawn - len(check.commit_numbers) - len(check.journal_writers | set(state.heads))
+    if spare > 0 and check.ledger_whole:
+        keys = f"at least {spare} key{'s' if spare > 1 else ''} drawn and used by nothing"
+        _warn_of_keys(check, "missing", drawn, f"{keys}: an older copy of the store, a deleted journal or commit")
+
+
+def _count_keys(numbers: list[int]) -> str:
+    return f"{len(numbers)} key{'s' if len(numbers) > 1 else ''} (number {_name_some(numbers)})"
+
+
+def _warn_of_keys(check: Inspection, kind: Kind, drawn: int, found: str) -> None:
+    empty = f"; {check.empty_journals} empty journals stand for as many" if check.empty_journals else ""
+    check.report(
+        kind,
+        "warning",
+        "journal",
+        f"a writer or a commit for each of the {drawn} keys that were drawn",
+        f"{found}, or a process that ended before its first event",
+        advice="look for journals in a backup, and at what the findings name; innocent are only: a process or sealing "
+        "that was killed, or found the disk full, just then; another store with the same key file" + empty,
+    )
+
+
+def warn_of_nothing(check: Inspection, state: LedgerState, contents: dict[str, JournalContent]) -> None:
+    """Warn of a store without any event: nothing is proved by it."""
+    whole = check.since_us is None and check.until_us is None
+    if whole and not state.heads and not any(content.lines for content in contents.values()):
         check.report(
             "unanchored",
-            "note",
+            "warning",
             "journal",
-            f"a writer or a commit for each of the {check.drawn} keys that were drawn",
-            f"none for number {_name_some(unused)}: processes that ended before their first event, deleted journals"
-            + (", or what the findings name" if check.findings else ""),
-            advice="if a process is known to have recorded then, look for its journal in a backup",
+            "events",
+            "no event is on record",
+            advice="if events were recorded, the store was emptied: restore it from a backup",
         )
 
 

@@ -4,14 +4,15 @@
 |---|---|
 | ``tampered`` | what is stored isn't what was recorded |
 | ``missing`` | recorded, and neither there nor removed with authority |
-| ``truncated`` | a signed end is there, events before it are not |
+| ``rolled_back`` | keys were drawn after the newest event that is here |
 | ``unverifiable`` | the key or the format version isn't at hand, the writer didn't sign, or no version knows the file |
 | ``unanchored`` | newer than any anchor outside the store: a removal of the newest part couldn't be seen |
 | ``torn`` | a last line whose writing was interrupted |
 | ``quarantined`` | lines that a sealer could not believe and set aside |
 
-A *finding* accuses, *incomplete* says that something needed for the proof isn't there, a *note* tells what is worth
-knowing and accuses nobody.
+A *finding* accuses, *incomplete* says that something needed for the proof isn't there. A *warning* says that something
+may be gone, though a crash can look the same: it doesn't change the verdict, but no verdict is shown without it. A
+*note* tells what is worth knowing and accuses nobody.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from auditkit.times import MAX_US, MIN_US, format_duration, from_us
 if TYPE_CHECKING:
     import pandas as pd
 
-Kind = Literal["tampered", "missing", "truncated", "unverifiable", "unanchored", "torn", "quarantined"]
-Severity = Literal["finding", "incomplete", "note"]
+Kind = Literal["tampered", "missing", "rolled_back", "unverifiable", "unanchored", "torn", "quarantined"]
+Severity = Literal["finding", "incomplete", "warning", "note"]
 
 _COLUMNS: Final = (
     "kind", "severity", "file", "writer", "first_seq", "last_seq", "time_min", "time_max", "events", "expected",
@@ -41,7 +42,7 @@ class Finding:
 
     Attributes:
         kind: See the table above.
-        severity: ``finding``, ``incomplete`` or ``note``.
+        severity: ``finding``, ``incomplete``, ``warning`` or ``note``.
         file: Where, relative to the store.
         expected: What should be there.
         found: What is there.
@@ -104,9 +105,9 @@ class Verification:
 
     Attributes:
         store_id: Id of the store.
-        deep: Whether every event was checked, or only files and ledger.
+        deep: Whether every event was checked, or of the sealed ones only files and ledger.
         findings: Everything that accuses or is incomplete, all of it.
-        notes: What is worth knowing.
+        notes: What is worth knowing; the warnings come first.
         checked_events: How many sealed events were checked; in fast mode, how many the checked files hold.
         journal_events: How many events that aren't sealed yet were checked.
         checked_segments: How many segments were checked.
@@ -140,6 +141,11 @@ class Verification:
         return not self.findings
 
     @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """The notes that say that something may be gone, or may be innocent; no verdict is shown without them."""
+        return tuple(note for note in self.notes if note.severity == "warning")
+
+    @property
     def verdict(self) -> str:
         """``ok``, ``findings`` (something accuses) or ``incomplete`` (something needed isn't there)."""
         if self.ok:
@@ -152,7 +158,7 @@ class Verification:
         return {"ok": 0, "findings": 1, "incomplete": 3}[self.verdict]
 
     def to_frame(self) -> pd.DataFrame:
-        """Give the findings and notes as a DataFrame, a row each, in the columns of `Finding` and ``severity``."""
+        """Give findings, warnings and notes as a DataFrame, a row each, in the columns of `Finding`."""
         pandas = require("pandas", "analysis")
         rows = [asdict(item) for item in (*self.findings, *self.notes)]
         frame: pd.DataFrame = pandas.DataFrame(rows, columns=list(_COLUMNS))
@@ -166,22 +172,25 @@ class Verification:
         return str(self)
 
     def __str__(self) -> str:
-        how = "every event" if self.deep else "files and ledger"
+        how = "every event" if self.deep else "files, ledger and journals"
+        doubts = "; ".join(item.found for item in self.warnings)
+        joined = f"{', but' if self.ok else ', and'} {doubts}" if doubts else ""
         head = (
-            f"{self.verdict}: {self.checked_events:,} events in {self.checked_segments:,} segments, "
-            f"{self.journal_events:,} in the journals, {self.checked_commits:,} commits; {how}, "
-            f"in {format_duration(self.duration)}"
+            f"{self.verdict}{joined}: {self.checked_events:,} events in "
+            f"{self.checked_segments:,} segments, {self.journal_events:,} in the "
+            f"journals, {self.checked_commits:,} commits; {how}, in {format_duration(self.duration)}"
         )
         lines = [head, *(f"  {item}" for item in self.findings[:20])]
         if len(self.findings) > 20:
             lines.append(f"  … and {len(self.findings) - 20} more: .to_frame() has them all")
-        lines += [f"  note: {item}" for item in self.notes[:5]]
+        lines += [f"  {item.severity}: {item}" for item in self.notes[:5]]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         from html import escape
 
-        colour = {"ok": "#1a7f37", "findings": "#b42318", "incomplete": "#9a6700"}[self.verdict]
+        verdict = "incomplete" if self.ok and self.warnings else self.verdict
+        colour = {"ok": "#1a7f37", "findings": "#b42318", "incomplete": "#9a6700"}[verdict]
         head, *rest = str(self).splitlines()
         items = "".join(f"<li>{escape(line.strip())}</li>" for line in rest)
         return f'<div><b style="color:{colour}">{escape(head)}</b><ul>{items}</ul></div>'

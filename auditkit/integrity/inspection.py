@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+
+import orjson
 
 from auditkit.chains import MAX_EPOCH, KeyTable, Row, WriterKeys, read_number
 from auditkit.event import LINE_TAIL_BYTES
 from auditkit.integrity.findings import Finding, Kind, Severity, to_moment
 from auditkit.keys import Keys
-from auditkit.store import engine, segments
+from auditkit.store import engine, journal, ledger, segments
 from auditkit.store.description import StoreDescription
-from auditkit.store.layout import Layout
+from auditkit.store.layout import Layout, read_writer_day
 from auditkit.store.ledger import LedgerState
 
 if TYPE_CHECKING:
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
 _WITNESSES: Final = 8
 
 RESTORE: Final = "keep the store as evidence, and restore the file from a backup to compare"
+
+
+@dataclass
+class Extent:
+    """Events of one writer that are reported together: where they stand, which and how many they are."""
+
+    file: str
+    seqs: tuple[int, int]
+    times: tuple[int, int]
+    events: int
 
 
 @dataclass
@@ -41,11 +52,16 @@ class Inspection:
     table: KeyTable | None = None
     writer_keys: WriterKeys | None = None
     ledger_whole: bool = True
+    unreadable: set[str] = field(default_factory=set)
     numbers: dict[str, int] = field(default_factory=dict)
-    used: Counter[int] = field(default_factory=Counter)
+    parents: dict[str, str] = field(default_factory=dict)
+    commit_numbers: list[int] = field(default_factory=list)
     signers: set[str] = field(default_factory=set)
-    unsigned: Counter[str] = field(default_factory=Counter)
-    keyless: Counter[str] = field(default_factory=Counter)
+    journal_writers: set[str] = field(default_factory=set)
+    empty_journals: int = 0
+    unsigned: dict[str, Extent] = field(default_factory=dict)
+    keyless: dict[str, Extent] = field(default_factory=dict)
+    unreached: dict[str, Extent] = field(default_factory=dict)
     checked_events: int = 0
     checked_segments: int = 0
     checked_commits: int = 0
@@ -73,6 +89,37 @@ class Inspection:
         """Tell whether content between two times, both included, is to be checked."""
         return (self.until_us is None or time_min < self.until_us) and (
             self.since_us is None or time_max >= self.since_us
+        )
+
+    def list_commits(self) -> list[int]:
+        """List the numbers of the commits that are there; none, and a report, if their folder can't be read."""
+        try:
+            return ledger.list_commits(self.layout)
+        except OSError as error:
+            self.ledger_whole = False
+            self._report_folder("ledger", error)
+            return []
+
+    def list_parts(self) -> list[journal.Part]:
+        """List the parts of the journal; none, and a report, if their folder can't be read."""
+        try:
+            return journal.list_parts(self.layout)
+        except OSError as error:
+            self._report_folder("journal", error)
+            return []
+
+    def _report_folder(self, name: str, error: OSError) -> None:
+        if name in self.unreadable:
+            return
+        self.unreadable.add(name)
+        replaced = isinstance(error, NotADirectoryError)
+        self.report(
+            "missing",
+            "finding" if replaced else "incomplete",
+            name,
+            "a folder that can be read",
+            str(error),
+            advice="restore it from a backup" if replaced else "check its permissions",
         )
 
     def report(
@@ -104,7 +151,7 @@ class Inspection:
             None if times is None else to_moment(times[1]),
             events,
         )
-        (self.notes if severity == "note" else self.findings).append(finding)
+        (self.notes if severity in ("warning", "note") else self.findings).append(finding)
 
     def see(self, time_min: int, time_max: int) -> None:
         """Widen the range of what was checked."""
@@ -117,8 +164,14 @@ class Inspection:
         self.progress(self.done, max(self.total, self.done))
 
     def learn_number(self, writer: str, details: str | None) -> None:
-        """Learn which key a writer signs with from the details of its first event, which fails under any other."""
+        """Learn from the details of a writer's first event which key it signs with, and which writer was before it.
+
+        Under any other key its MACs fail.
+        """
         number = read_number(details)
+        parent = _read_parent(details)
+        if parent is not None:
+            self.parents.setdefault(writer, parent)
         if number is not None and writer not in self.numbers:
             self._use_number(writer, number)
 
@@ -148,14 +201,15 @@ class Inspection:
         number = self.writer_keys.find_number(writer, range(1 if self.drawn is None else self.drawn), witnesses)
         if number is None:
             return False
-        if writer in self.numbers:
-            self.used[self.numbers[writer]] -= 1
         self._use_number(writer, number)
         return True
 
+    def list_used(self) -> set[int]:
+        """List the key numbers that a MAC on record proves to have been used."""
+        return {*self.commit_numbers, *(self.numbers[writer] for writer in self.signers if writer in self.numbers)}
+
     def _use_number(self, writer: str, number: int) -> None:
         self.numbers[writer] = number
-        self.used[number] += 1
         if self.writer_keys is not None:
             self.writer_keys.prepare(writer, number)
 
@@ -169,3 +223,25 @@ class Inspection:
                 if path is not None:
                     self.learn_number(writer, segments.read_opened(path, writer))
                 return
+
+
+def add_extent(extents: dict[str, Extent], file: str, writer: str, rows: Sequence[Row]) -> None:
+    """Add rows to what is reported of their writer."""
+    seqs, times = [row.seq for row in rows], [row.time_us for row in rows]
+    known = extents.get(writer)
+    if known is not None:
+        seqs, times = [*seqs, *known.seqs], [*times, *known.times]
+    extents[writer] = Extent(
+        file if known is None else known.file,
+        (min(seqs), max(seqs)),
+        (min(times), max(times)),
+        len(rows) + (known.events if known else 0),
+    )
+
+
+def _read_parent(details: str | None) -> str | None:
+    try:
+        parent = orjson.loads(details or "{}").get("parent")
+    except (orjson.JSONDecodeError, AttributeError):
+        return None
+    return parent if isinstance(parent, str) and read_writer_day(parent) is not None else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from typing import Any
 
 from auditkit.chains import Row
 from auditkit.errors import StoreDamaged
@@ -29,7 +30,8 @@ def read_journals(check: Inspection) -> dict[str, JournalContent]:
     """Read every writer's parts; done before the ledger's head is taken."""
     _report_strange(check)
     contents: dict[str, JournalContent] = defaultdict(JournalContent)
-    for part in journal.list_parts(check.layout):
+    for part in check.list_parts():
+        check.journal_writers.add(part.writer)
         day = read_writer_day(part.writer)
         if day is None or not check.overlaps(start_of_day(day), start_of_day(day) + DAY_US - 1):
             continue
@@ -50,6 +52,7 @@ def read_journals(check: Inspection) -> dict[str, JournalContent]:
             continue
         found = contents[part.writer]
         found.owned = found.owned or owned
+        check.empty_journals += not content.size
         found.lines.extend((name, line) for line in journal.split_lines(content.data))
         if content.torn and not owned:
             found.torn.append((name, len(content.torn)))
@@ -58,9 +61,11 @@ def read_journals(check: Inspection) -> dict[str, JournalContent]:
 
 def _report_strange(check: Inspection) -> None:
     """Report what has a journal's name and isn't a file: nobody reads it, and a real journal may have stood there."""
-    if not check.layout.journal.is_dir():
-        return
-    for path in sorted(check.layout.journal.iterdir()):
+    try:
+        found = sorted(check.layout.journal.iterdir())
+    except OSError:
+        return  # told where the parts are listed
+    for path in found:
         parsed = read_part_name(path.name)
         if parsed is not None and (path.is_symlink() or (path.exists() and not path.is_file())):
             kind = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "a pipe or device"
@@ -68,7 +73,10 @@ def _report_strange(check: Inspection) -> None:
 
 
 def check_journals(check: Inspection, state: LedgerState, contents: dict[str, JournalContent]) -> None:
-    """Check the events that the ledger doesn't hold yet: their chains go on from the ledger's heads."""
+    """Check the events that the ledger doesn't hold yet: their chains go on from the ledger's heads.
+
+    In the fast mode too: no hash of a file stands for these.
+    """
     for writer, content in contents.items():
         for name, size in content.torn:
             check.report(
@@ -89,13 +97,12 @@ def check_journals(check: Inspection, state: LedgerState, contents: dict[str, Jo
             continue
         check.journal_events += len(stored)
         check.see(min(r.time_us for r in stored), max(r.time_us for r in stored))
-        if check.deep:
-            file = _name_files(content, writer)
-            first, prev = head.next, head.link
-            if not check.ledger_whole and stored[0].seq > first:
-                # The events before it may be those that the damaged part of the ledger listed.
-                first, prev = stored[0].seq, None
-            check_chain(check, file, writer, stored, first, stored[-1].seq, prev, None, rows.gaps)
+        first, prev = head.next, head.link
+        if not check.ledger_whole and stored[0].seq > first:
+            # The events before it may be those that the damaged part of the ledger listed.
+            first, prev = stored[0].seq, None
+        ordered = order_rows(check, _name_files(content, writer), writer, stored)
+        check_chain(check, _name_files(content, writer), writer, ordered, first, None, prev, None, rows)
 
 
 def _parse_journal(check: Inspection, writer: str, content: JournalContent, head: Head) -> tuple[list[Row], StoredRows]:
@@ -105,23 +112,9 @@ def _parse_journal(check: Inspection, writer: str, content: JournalContent, head
         return [], rows
     lines = [line for _, line in content.lines]
     table, good, reasons = segments.parse_lines(lines, check.description.store, check.connection)
-    explained = iter(reasons)
-    numbers: Counter[str] = Counter()
-    for (name, _), holds in zip(content.lines, good, strict=True):
-        numbers[name] += 1
-        if not holds:
-            reason = next(explained)
-            newer = reason.startswith(NEWER)
-            check.report(
-                "unverifiable" if newer else "tampered",
-                "incomplete" if newer else "finding",
-                name,
-                "an event on every line",
-                f"line {numbers[name]} isn't one: {reason}",
-                writer=writer,
-                events=1,
-            )
     rows.add(table, [line for line, holds in zip(lines, good, strict=True) if holds])
+    if reasons:
+        _report_damaged(check, writer, content, table, good, reasons, rows, head)
     file = _name_files(content, writer)
     for name, strange in rows.by_writer.items():
         if name != writer:
@@ -136,8 +129,56 @@ def _parse_journal(check: Inspection, writer: str, content: JournalContent, head
                 times=(min(row.time_us for row in strange), max(row.time_us for row in strange)),
                 events=len(strange),
             )
-    stored = [row for row in rows.by_writer[writer] if row.seq >= head.next]
-    return order_rows(check, file, writer, stored), rows
+    return [row for row in rows.by_writer[writer] if row.seq >= head.next], rows
+
+
+def _report_damaged(
+    check: Inspection,
+    writer: str,
+    content: JournalContent,
+    table: Any,
+    good: list[bool],
+    reasons: list[str],
+    rows: StoredRows,
+    head: Head,
+) -> None:
+    """Report the lines that are no events, with the sequence numbers that only they can have had.
+
+    How many stand in a place is remembered, so that the hole they leave isn't reported once more.
+    """
+    events = zip(table.column("writer").to_pylist(), table.column("seq").to_pylist(), strict=True)
+    explained = iter(reasons)
+    numbers: Counter[str] = Counter()
+    wanted = head.next
+    waiting: list[tuple[str, int, str]] = []
+    for (name, _), holds in zip(content.lines, good, strict=True):
+        numbers[name] += 1
+        if not holds:
+            waiting.append((name, numbers[name], next(explained)))
+            continue
+        owner, seq = next(events)
+        if owner != writer:
+            continue
+        # A journal is of one version: a line of a newer one among others took the place of an event.
+        rows.damaged[wanted] = sum(not reason.startswith(NEWER) for _, _, reason in waiting)
+        _report_lines(check, writer, waiting, wanted if seq - wanted == len(waiting) else None)
+        wanted, waiting = seq + rows.gaps.get((writer, seq), 1), []
+    _report_lines(check, writer, waiting, None)
+
+
+def _report_lines(check: Inspection, writer: str, lines: list[tuple[str, int, str]], first: int | None) -> None:
+    for place, (file, number, reason) in enumerate(lines):
+        newer = reason.startswith(NEWER)
+        check.report(
+            "unverifiable" if newer else "tampered",
+            "incomplete" if newer else "finding",
+            file,
+            "an event on every line",
+            f"line {number} isn't one: {reason}",
+            writer=writer,
+            seqs=None if first is None else (first + place, first + place),
+            events=1,
+        )
 
 
 def _name_files(content: JournalContent, writer: str) -> str:

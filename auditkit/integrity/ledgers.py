@@ -16,7 +16,7 @@ from auditkit.store.runs import Head
 def find_store(check: Inspection) -> str:
     """Find out which store this is: the one whose commits the key proves, if ``store.json`` says another."""
     said = check.description.store
-    for number in ledger.list_commits(check.layout):
+    for number in check.list_commits():
         try:
             commit = ledger.read_commit(check.layout, number)
         except (StoreDamaged, OSError):
@@ -46,7 +46,7 @@ def check_ledger(check: Inspection) -> LedgerState:
             f"{check.description.public_key!r:.200}",
         )
     expected = 1
-    for number in ledger.list_commits(check.layout):
+    for number in check.list_commits():
         file = f"ledger/{check.layout.commit(number).name}"
         if number > expected:
             _report_gap(check, expected, number - 1)
@@ -88,8 +88,11 @@ def check_ledger(check: Inspection) -> LedgerState:
         else:
             # What it says of segments would accuse the wrong ones.
             state = _pass_over(check, state, number)
-    if verifier_key is not None and state.number and _lost_public_key(check):
+    # A sealer completes store.json behind the first commit, and may have been killed in between.
+    if verifier_key is not None and state.number > 1 and _lost_public_key(check):
         check.report("tampered", "finding", "store.json", f"the public key {verifier_key}", "none")
+    if not state.number and not check.unreadable:
+        _report_lost_ledger(check)
     if state.number:
         check.report(
             "unanchored",
@@ -111,6 +114,25 @@ def _lost_public_key(check: Inspection) -> bool:
         return read_description(check.layout).public_key is None
     except StoreError:
         return False  # opening the store again will tell what it is
+
+
+def _report_lost_ledger(check: Inspection) -> None:
+    """Report that the whole ledger is gone: ``store.json`` gets its public key behind the first commit only."""
+    try:
+        sealed = read_description(check.layout).public_key is not None
+    except StoreError:
+        return  # opening the store again will tell what it is
+    if not sealed or check.list_commits():
+        return  # never sealed, or for the first time just now
+    check.ledger_whole = False
+    check.report(
+        "missing",
+        "finding",
+        f"ledger/{check.layout.commit(1).name}",
+        "the commits of a store that was sealed, as store.json says",
+        "no commit at all: the ledger was removed, and what it listed can't be told",
+        advice="keep the store as evidence, and restore ledger/ and events/ from a backup",
+    )
 
 
 def _report_gap(check: Inspection, first: int, last: int) -> None:
@@ -210,7 +232,7 @@ def _check_commit(
     if not authentic:
         accuse(f"the MAC of key {check.keys.key_id}, number {commit.key_n}", "another MAC")
     else:
-        check.used[commit.key_n] += 1
+        check.commit_numbers.append(commit.key_n)
     if verifier_key is not None and not note.verify_note(note.parse_note(commit.checkpoint), verifier_key):
         accuse("a note signed with the store's key", "no valid signature of it")
     return sound, authentic

@@ -6,11 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 from auditkit.chains import Row, check_macs, find_moved, find_unproved, group_ranges
 from auditkit.event import GAP, GENESIS, hash_line
-from auditkit.integrity.inspection import Inspection
+from auditkit.integrity.findings import Kind, Severity
+from auditkit.integrity.inspection import Inspection, add_extent
 from auditkit.store.runs import read_dropped
 
 
@@ -22,6 +23,8 @@ class StoredRows:
     gaps: dict[tuple[str, int], int] = field(default_factory=dict)
     opened: dict[str, str | None] = field(default_factory=dict)
     leaves: list[bytes] = field(default_factory=list)
+    damaged: dict[int, int] = field(default_factory=dict)
+    """How many lines of a journal are no events, by the sequence number that must come next there."""
 
     def add(self, table: Any, lines: Iterable[bytes]) -> None:
         """Add the rows of a table, each with its line."""
@@ -37,83 +40,148 @@ class StoredRows:
                 self.opened.setdefault(writer, details[index].as_py())
 
 
-def order_rows(check: Inspection, file: str, writer: str, stored: list[Row]) -> list[Row]:
+@dataclass(frozen=True)
+class OrderedRows:
+    """One writer's rows by their sequence numbers, each once, and which of them stood elsewhere."""
+
+    rows: list[Row]
+    moved: frozenset[int] = frozenset()
+
+
+def order_rows(check: Inspection, file: str, writer: str, stored: list[Row]) -> OrderedRows:
     """Report rows that stand out of their order, and give them in it, each once."""
     if all(earlier.seq < later.seq for earlier, later in pairwise(stored)):
-        return stored
+        return OrderedRows(stored)
     moved = find_moved([row.seq for row in stored])
     _report_disorder(check, file, writer, stored, moved)
     away = set(moved)
     unique = {row.seq: row for place, row in enumerate(stored) if place in away}
-    unique.update({row.seq: row for place, row in enumerate(stored) if place not in away})
-    return [unique[seq] for seq in sorted(unique)]
+    kept = {row.seq: row for place, row in enumerate(stored) if place not in away}
+    elsewhere = frozenset(unique) - frozenset(kept)
+    unique.update(kept)
+    return OrderedRows([unique[seq] for seq in sorted(unique)], elsewhere)
 
 
 def check_chain(
     check: Inspection,
     file: str,
     writer: str,
-    stored: list[Row],
+    ordered: OrderedRows,
     first: int,
-    last: int,
+    last: int | None,
     prev: bytes | None,
     link: bytes | None,
-    gaps: dict[tuple[str, int], int],
+    rows: StoredRows,
 ) -> None:
-    """Check consecutive events of one writer: all there, each the one that was signed."""
-    unproved = _find_unproved(check, writer, stored, first, prev, link, gaps)
-    forged = {stored[place].seq: stored[place] for place in unproved}
-    believed = {seq: dropped for (name, seq), dropped in gaps.items() if name == writer and seq not in forged}
-    _report_holes(check, file, writer, stored, first, last, believed)
-    for begin, end in group_ranges(forged):
-        rows = [forged[seq] for seq in range(begin, end + 1)]
-        check.report(
-            "tampered",
-            "finding",
-            file,
-            "the events that were signed",
-            "events that no MAC vouches for: their columns were changed, or they were added",
-            writer=writer,
-            seqs=(rows[0].seq, rows[-1].seq),
-            times=(min(row.time_us for row in rows), max(row.time_us for row in rows)),
-            events=len(rows),
-        )
+    """Check consecutive events of one writer: all there, each the one that was signed.
+
+    Args:
+        check: The verification.
+        file: Where the rows stand.
+        writer: Id of the writer.
+        ordered: Its rows.
+        first: Sequence number of the first event that must be there.
+        last: That of the last one; None if nothing says so, as in a journal.
+        prev: Leaf of the event before the first, None if it isn't known.
+        link: Leaf of the last event, None if nothing says so.
+        rows: What else stands in the file.
+    """
+    stored = ordered.rows
+    judged = _judge_rows(check, file, writer, ordered, first, prev, link, rows.gaps)
+    # A row that nobody signed and that stood elsewhere is no sign of events before it.
+    placed = [row for row in stored if row.seq not in ordered.moved or row.seq not in judged]
+    believed = {seq: dropped for (name, seq), dropped in rows.gaps.items() if name == writer and seq not in judged}
+    doubtful = placed[-1].seq if placed and judged.get(placed[-1].seq) == "unverifiable" else None
+    _report_holes(check, file, writer, placed, first, last, believed, rows.damaged, doubtful)
+    chosen = {row.seq: row for row in stored if row.seq in judged}
+    for kind, severity, expected, found in _VERDICTS:
+        seqs = [seq for seq in chosen if judged[seq] == kind]
+        for begin, end in group_ranges(seqs):
+            group = [chosen[seq] for seq in range(begin, end + 1)]
+            check.report(
+                kind,
+                severity,
+                file,
+                expected,
+                found,
+                writer=writer,
+                seqs=(begin, end),
+                times=(min(row.time_us for row in group), max(row.time_us for row in group)),
+                events=len(group),
+            )
 
 
-def _find_unproved(
+_VERDICTS: Final[tuple[tuple[Kind, Severity, str, str], ...]] = (
+    (
+        "tampered",
+        "finding",
+        "the events that were signed",
+        "events that no MAC vouches for: their columns were changed, or they were added",
+    ),
+    (
+        "unverifiable",
+        "incomplete",
+        "the event before it as it was signed, or one behind it",
+        "neither: its own MAC covers what is gone or changed, so it may be genuine or not",
+    ),
+)
+
+
+def _judge_rows(
     check: Inspection,
+    file: str,
     writer: str,
-    stored: list[Row],
+    ordered: OrderedRows,
     first: int,
     prev: bytes | None,
     link: bytes | None,
     gaps: dict[tuple[str, int], int],
-) -> list[int]:
-    """List the places of the rows that nothing vouches for; count those that can't be judged."""
+) -> dict[int, Kind]:
+    """Tell which rows nothing vouches for: changed or added ones, and one whose neighbours tell nothing."""
+    stored = ordered.rows
     if not stored:
-        return []
-    unsigned = sum(row.mac is None for row in stored)
+        return {}
+    unsigned = [row for row in stored if row.mac is None]
     keys = check.writer_keys
-    if keys is None or unsigned == len(stored):
+    if keys is None or len(unsigned) == len(stored):
         if unsigned:
-            check.unsigned[writer] += unsigned
-        return []
+            add_extent(check.unsigned, file, writer, unsigned)
+        return {}
     leaves = [hash_line(row.line) for row in stored]
     before = (GENESIS if stored[0].seq == 0 else prev) if stored[0].seq == first else None
     valid = check_macs(keys, writer, stored, leaves, before) if keys.knows(writer) else [False] * len(stored)
-    if not any(valid):
+    if not any(valid) and writer not in keys.unreached:
         if check.search_number(writer, stored, leaves, before):
             valid = check_macs(keys, writer, stored, leaves, before)
         elif not keys.knows(writer):
-            check.keyless[writer] += len(stored) - unsigned
-            return []
+            add_extent(check.keyless, file, writer, [row for row in stored if row.mac is not None])
+            return {}
     if any(valid):
         check.signers.add(writer)
     if all(valid):
-        return []
+        return {}
     follows = [before is not None]
     follows += [row.seq == last.seq + gaps.get((writer, last.seq), 1) for last, row in pairwise(stored)]
-    return find_unproved(valid, follows, last_proved=leaves[-1] == link)
+    unproved = find_unproved(valid, follows, last_proved=leaves[-1] == link)
+    unproved = _pass_unreached(check, file, writer, stored, unproved)
+    judged: dict[int, Kind] = {stored[place].seq: "tampered" for place in unproved}
+    end = stored[-1].seq
+    blind = not follows[-1] or (len(valid) > 1 and not valid[-2])
+    if end in judged and link is None and blind and end not in ordered.moved:
+        judged[end] = "unverifiable"
+    return judged
+
+
+def _pass_unreached(check: Inspection, file: str, writer: str, stored: list[Row], unproved: list[int]) -> list[int]:
+    """Leave out the rows that couldn't be judged because a key was too many steps away; they are counted."""
+    limit = None if check.writer_keys is None else check.writer_keys.unreached.get(writer)
+    if limit is None:
+        return unproved
+    # The MAC of the row behind vouches for a row too, if its key is at hand.
+    far = {place for place in unproved if any(row.epoch >= limit for row in stored[place : place + 2])}
+    if far:
+        add_extent(check.unreached, file, writer, [stored[place] for place in sorted(far)])
+    return [place for place in unproved if place not in far]
 
 
 def _report_holes(
@@ -122,25 +190,30 @@ def _report_holes(
     writer: str,
     stored: list[Row],
     first: int,
-    last: int,
+    last: int | None,
     gaps: dict[int, int],
+    damaged: dict[int, int],
+    doubtful: int | None,
 ) -> None:
+    end = last if last is not None else stored[-1].seq if stored else first - 1
     wanted, before_us = first, None
     for row in [*stored, None]:
-        seq = last + 1 if row is None else row.seq
-        if seq > wanted:
+        seq = end + 1 if row is None else row.seq
+        lines = damaged.get(wanted, 0)
+        if seq - wanted > lines:
             known = [t for t in (before_us, row.time_us if row else None) if t is not None]
             check.report(
                 "missing",
                 "finding",
                 file,
                 f"{seq - wanted} events from seq {wanted} to {seq - 1}",
-                "none of them",
+                (f"{lines} of the lines there {'is' if lines == 1 else 'are'} no event" if lines else "none of them")
+                + (", if the event behind them isn't forged" if row is not None and seq == doubtful else ""),
                 advice="restore the file from a backup: nothing removed them with authority",
                 writer=writer,
                 seqs=(wanted, seq - 1),
                 times=(min(known), max(known)) if known else None,
-                events=seq - wanted,
+                events=seq - wanted - lines,
             )
         if row is not None:
             wanted, before_us = row.seq + gaps.get(row.seq, 1), row.time_us

@@ -124,8 +124,10 @@ def _check_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, p
     for run in entry.runs:
         check.learn_writer(state, run.writer)
         stored = [row for row in rows.by_writer[run.writer] if run.first <= row.seq <= run.last]
-        stored = order_rows(check, entry.path, run.writer, stored)
-        check_chain(check, entry.path, run.writer, stored, run.first, run.last, run.prev, run.link, rows.gaps)
+        ordered = order_rows(check, entry.path, run.writer, stored)
+        # In a file that is as it was sealed, the link only repeats what its sealer took from a journal.
+        link = None if sound else run.link
+        check_chain(check, entry.path, run.writer, ordered, run.first, run.last, run.prev, link, rows)
     _check_strangers(check, entry, rows)
     _check_leaves(check, entry, rows)
 
@@ -255,7 +257,7 @@ def check_unlisted(check: Inspection, state: LedgerState) -> None:
 def _list_later(check: Inspection, state: LedgerState) -> set[str]:
     """List the segments of the commits that were made while this verification was under way."""
     later: set[str] = set()
-    for number in ledger.list_commits(check.layout):
+    for number in check.list_commits():
         if number > state.number:
             try:
                 later.update(entry.path for entry in ledger.read_commit(check.layout, number).add)
@@ -286,5 +288,5 @@ def _check_orphan(check: Inspection, name: str, path: Path) -> None:
     for writer, details in rows.opened.items():
         check.learn_number(writer, details)
     for writer, found in rows.by_writer.items():
-        stored = order_rows(check, name, writer, found)
-        check_chain(check, name, writer, stored, stored[0].seq, stored[-1].seq, None, None, rows.gaps)
+        ordered = order_rows(check, name, writer, found)
+        check_chain(check, name, writer, ordered, ordered.rows[0].seq, None, None, None, rows)

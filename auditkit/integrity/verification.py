@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 
-from auditkit.chains import KeyTable, WriterKeys
-from auditkit.integrity.ends import check_ends, check_numbers, tell_quarantine
+from auditkit.chains import MAX_STEPS, KeyTable, WriterKeys
+from auditkit.integrity.ends import check_ends, check_numbers, tell_quarantine, warn_of_nothing
 from auditkit.integrity.findings import Finding, PartitionResult, Verification, to_moment
 from auditkit.integrity.inspection import Inspection
 from auditkit.integrity.journals import check_journals, read_journals
@@ -44,7 +44,7 @@ def verify_store(
         layout: The store's paths.
         description: Its ``store.json``.
         keys: Its keys; without them MACs are reported as unverifiable.
-        deep: Whether every event is checked, or only the files' hashes and the ledger.
+        deep: Whether every event is checked, or of the sealed ones only the files' hashes and the ledger.
         since_us: Content from this time on is checked, microseconds since 1970.
         until_us: First time that is too late.
         key_problem: Why there are no keys, in words.
@@ -79,7 +79,7 @@ def _verify(check: Inspection, key_problem: str | None, start: float) -> Verific
         description = replace(description, store=find_store(check))
         check.description = description
         check.drawn = keys.count_drawn(description.store)
-        check.writer_keys = WriterKeys(description.store, check.table)
+        check.writer_keys = WriterKeys(description.store, check.table, MAX_STEPS)
     contents = read_journals(check)
     state = check_ledger(check)
     chosen = [e for e in state.segments.values() if check.overlaps(e.time_min, e.time_max)]
@@ -87,7 +87,8 @@ def _verify(check: Inspection, key_problem: str | None, start: float) -> Verific
     per_day = check_segments(check, state, chosen)
     check_unlisted(check, state)
     check_journals(check, state, contents)
-    check_numbers(check)
+    check_numbers(check, state, contents)
+    warn_of_nothing(check, state, contents)
     check_ends(check, state, contents)
     tell_quarantine(check)
     tell_strangers(check)
@@ -95,7 +96,7 @@ def _verify(check: Inspection, key_problem: str | None, start: float) -> Verific
         description.store,
         check.deep,
         tuple(check.findings),
-        tuple(check.notes),
+        tuple(sorted(check.notes, key=lambda item: item.severity != "warning")),
         check.checked_events,
         check.journal_events,
         check.checked_segments,

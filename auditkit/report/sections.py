@@ -201,6 +201,9 @@ def _say_verdict(verification: Verification) -> tuple[Tone, str, str, str]:
             "The check is incomplete",
             f"What is listed here could not be checked, so it is neither proved nor disproved. {checked}",
         )
+    if verification.warnings:
+        doubts = "; ".join(clean_text(warning.found, 300) for warning in verification.warnings)
+        return "warn", "?", "Nothing that is here was changed, but some of it may be gone", f"{doubts}. {checked}"
     if not verification.checked_events and not verification.journal_events:
         return "good", "✓", "No findings", f"There was no event to check. {checked}"
     proof = (

@@ -82,8 +82,12 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def store(recorded: Store, tmp_path: Path) -> Store:
-    """A copy of the store to work on, in a folder where nothing else is."""
-    copy = Store(tmp_path / "audit", recorded.key)
+    """A copy of the store to work on, in a folder where nothing else is.
+
+    It has a key file of its own: one that other copies draw from would rightly call this one an older copy.
+    """
+    copy = Store(tmp_path / "audit", recorded.key.with_name(f"{tmp_path.name}.key"))
+    shutil.copy(recorded.key, copy.key)
     shutil.copytree(recorded.path, copy.path)
     os.sync()
     return copy

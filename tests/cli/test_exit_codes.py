@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import auditkit
 from auditkit.cli.declarations import Exit
 from auditkit.cli.program import EXTRAS, choose_exit, run
 from auditkit.errors import FormatUnknown, StoreDamaged, StoreIncomplete
@@ -38,6 +39,22 @@ def test_a_sound_store_gives_0(store: Store) -> None:
     assert (document["verdict"], document["exit_code"], document["findings"]) == ("ok", 0, [])
     strict = run_cli("integrity", "--strict", *store.options)
     assert strict.code == (Exit.FINDINGS if document["notes"] else Exit.SOUND)
+
+
+def test_a_deleted_journal_is_in_the_verdict_and_gives_0(store: Store) -> None:
+    """What a crash would explain as well doesn't change the exit code, and the first line isn't plain."""
+    with auditkit.AuditLogger(store.path, key_file=store.key, enable_rotation=False) as audit:
+        writer = audit.log_event("lost").split(":")[0]
+    [journal] = store.path.glob(f"journal/{writer}.*")
+    journal.unlink()
+    for arguments in (["integrity"], ["integrity", "--fast"]):
+        shown = run_cli(*arguments, *store.options)
+        assert shown.code == Exit.SOUND
+        assert shown.out.startswith("sound, but ")
+        assert "a deleted journal" in shown.out.splitlines()[0]
+    assert run_cli("integrity", "--strict", *store.options).code == Exit.FINDINGS
+    document = json.loads(run_cli("integrity", "--format", "json", *store.options).out)
+    assert document["notes"][0]["severity"] == "warning"
 
 
 def test_a_changed_byte_gives_1_and_names_the_file(store: Store) -> None:

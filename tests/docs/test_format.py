@@ -582,6 +582,15 @@ def test_a_segment_that_waits_in_staging_counts(recorded: Recorded) -> None:
     assert recorded.open().verify().ok
 
 
+def test_a_removed_ledger_is_found_by_both(recorded: Recorded) -> None:
+    """The description of a sealed store has a public key, which no store without a commit has."""
+    for path in recorded.path.glob("ledger/*.commit"):
+        path.unlink()
+    with pytest.raises(Fault, match="a public key, and no commit"):
+        recorded.verify_independently()
+    assert recorded.open().verify().exit_code == 1
+
+
 def test_the_wrong_key_verifies_nothing(recorded: Recorded) -> None:
     """Another key is told by its name, and by every MAC if its name is forged."""
     other = Key(bytes(32), bytes(32))
@@ -590,6 +599,8 @@ def test_the_wrong_key_verifies_nothing(recorded: Recorded) -> None:
     file = recorded.path / "store.json"
     fields = {**json.loads(file.read_bytes()), "key_id": other.derive(0, "auditkit/1 id")[:8].hex(), "public_key": None}
     file.write_text(json.dumps(fields))
+    for path in sorted(recorded.path.glob("ledger/*.commit"))[1:]:
+        path.unlink()  # beside two of them, a missing public key is told first
     with pytest.raises(Fault, match="MAC"):
         verifier.verify_store(recorded.path, other)
 

@@ -223,6 +223,8 @@ def verify_store(root: Path, key: Key, kept: str | None = None) -> int:
     roots: dict[int, bytes] = {}
     live: set[str] = set()
     commits = sorted(path for path in (root / "ledger").iterdir() if re.fullmatch(r"\d{8}\.commit", path.name))
+    expect(bool(commits) or description["public_key"] is None, "store.json: a public key, and no commit")
+    expect(len(commits) < 2 or description["public_key"] is not None, "store.json: no public key")
     for n, path in enumerate(commits, 1):
         line, _, note = path.read_bytes().partition(b"\n")
         fields, body, code = parse_line(line, COMMIT)

@@ -213,6 +213,29 @@ def test_forged_epochs_and_key_numbers_don_t_keep_the_verifier_busy(tmp_path: Pa
     assert {seq for _, seq in accused_events(verification)} >= set(range(1, 200, 2))
 
 
+@pytest.mark.slow
+def test_many_writers_with_forged_epochs_share_one_budget(tmp_path: Path) -> None:
+    """Each asks for the last epoch that is believed: what the budget doesn't cover is unverifiable, and never passed.
+
+    The honest writer beside them, whose epochs go up by one, is proved to its end.
+    """
+    site = make_site(tmp_path / "site")
+    honest = Chain(site, WEDNESDAY, "z")
+    for _ in range(30):
+        honest.ratchet()
+        add_events(honest, 2)
+    forged = [f"20200304-{letter * 16}" for letter in "abcdefghijkl"]
+    for writer in forged:
+        lines = [forge(honest.lines[0], writer=writer), forge(honest.lines[1], writer=writer, epoch=1 << 17)]
+        site.layout.part(writer, 0).write_bytes(b"\n".join(lines) + b"\n")
+    verification = site.verify()
+    assert verification.verdict == "findings"
+    assert {writer for writer, _ in accused_events(verification)} == set(forged), say(verification)
+    beyond = [f for f in verification.findings if "steps of a verification" in f.found]
+    assert {(f.kind, f.severity, f.events) for f in beyond} == {("unverifiable", "incomplete", 2)}
+    assert 0 < len(beyond) < len(forged)
+
+
 def test_a_reversed_journal_is_one_finding(tmp_path: Path) -> None:
     """Twenty thousand lines in reverse are told in one finding, and found in less than quadratic time."""
     site = make_site(tmp_path / "site")

@@ -62,6 +62,15 @@ def test_a_sound_record_is_said_to_be_and_what_cant_be_proved_too() -> None:
     assert ("Key", "k1:5b1e") in [(fact.label, fact.value) for fact in verdict.facts]
 
 
+def test_what_may_be_gone_is_the_headline() -> None:
+    """A warning changes no verdict, and no page calls the record intact with one."""
+    warning = make_finding(kind="rolled_back", severity="warning", file="journal", found="2 keys drawn for nothing")
+    verdict = compose(make_day(50), make_verification(notes=(warning,))).verdict
+    assert (verdict.tone, verdict.sign) == ("warn", "?")
+    assert verdict.headline == "Nothing that is here was changed, but some of it may be gone"
+    assert verdict.sentence.startswith("2 keys drawn for nothing. ")
+
+
 def test_a_fast_check_doesnt_claim_a_deep_one() -> None:
     """Files and ledger only: the sentence says what wasn't checked."""
     verdict = compose(make_day(50), make_verification(deep=False)).verdict

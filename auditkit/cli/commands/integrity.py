@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     formats=("table", "json", "csv"),
     examples=(
         ("auditkit integrity", "check every event's signature"),
-        ("auditkit integrity --fast", "check files and ledger only: millions of events a second"),
+        ("auditkit integrity --fast", "check the files of sealed events, not each event: millions a second"),
         (
             "auditkit integrity --strict --format json > verdict.json",
             "for a machine, notes count as findings",
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         ("auditkit integrity --since 7d --key-file /media/usb/audit.key", "one week, with a given key"),
     ),
 )
-@option("--fast", is_flag=True, help="Check files and ledger, not each event.")
+@option("--fast", is_flag=True, help="Check files, ledger and journals, not each sealed event.")
 @option("--strict", is_flag=True, help="Exit with 1 for notes too, such as a tail that nothing vouches for yet.")
 @range_options
 def run(settings: Settings, fast: bool, strict: bool, since: str | None, until: str | None, tz: str) -> int:
@@ -89,13 +89,18 @@ def print_verification(terminal: Terminal, verification: Verification, zone: tzi
     words = {"ok": ("sound", "bold green"), "findings": ("NOT SOUND", "bold red")}
     word, style = words.get(verification.verdict, ("INCOMPLETE", "bold yellow"))
     count = len(verification.findings)
+    doubts = "; ".join(show_text(warning.found) for warning in verification.warnings)
+    if verification.ok and doubts:
+        style = "bold yellow"
     line = make_text(word, style)
     if count:
         line.append(f": {count_things(count, 'finding')}", "default not bold")
-    terminal.out.print(line)
+    if doubts:
+        line.append(f", {'but' if verification.ok else 'and'} {doubts}", "default not bold")
+    terminal.out.print(line, soft_wrap=True)
     facts = [
         ("checked", _count_checked(verification)),
-        ("depth", "every event" if verification.deep else "files and ledger; not each event"),
+        ("depth", "every event" if verification.deep else "files, ledger and journals; not each sealed event"),
         ("span", f"{show_time(verification.first, zone)} to {show_time(verification.last, zone)} {zone}"),
         ("store", show_text(verification.store_id)),
         ("key", "not at hand" if verification.key_id is None else show_text(verification.key_id)),
