@@ -112,14 +112,13 @@ class Inspection:
         if name in self.unreadable:
             return
         self.unreadable.add(name)
-        replaced = isinstance(error, NotADirectoryError)
         self.report(
             "missing",
-            "finding" if replaced else "incomplete",
+            "incomplete",
             name,
             "a folder that can be read",
             str(error),
-            advice="restore it from a backup" if replaced else "check its permissions",
+            advice="check its permissions",
         )
 
     def report(

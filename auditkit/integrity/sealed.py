@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import date
-from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 from auditkit import tree
-from auditkit.chains import group_ranges
+from auditkit.chains import group_ranges, prove_lines
 from auditkit.errors import StoreDamaged
-from auditkit.event import GAP, GENESIS, LINE_TAIL_BYTES
+from auditkit.event import GAP, GENESIS
 from auditkit.integrity.findings import Finding
 from auditkit.integrity.inspection import Inspection
 from auditkit.integrity.rows import StoredRows, check_chain, order_rows
@@ -143,41 +143,54 @@ def _prove_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, p
         return False
     runs = iter(entry.runs)
     run, prev, wanted = None, b"", 0
-    leaves = bytearray()
+    leaves: list[bytes] = []
     try:
         for table in segments.read_tables(path):
             lines = segments.rebuild_lines(table, check.description.store, check.connection)
-            details = table.column("details")
-            columns = (table.column(name).to_pylist() for name in ("writer", "seq", "epoch", "mac", "type"))
-            for index, (line, writer, seq, epoch, mac, kind) in enumerate(zip(lines, *columns, strict=True)):
-                if run is None or writer != run.writer or wanted > run.last:
+            epochs = table.column("epoch").to_pylist()
+            rows = _Places(*(table.column(name).to_pylist() for name in ("writer", "seq", "type", "details")))
+            start = 0
+            while start < len(lines):
+                if run is None or wanted > run.last:
                     if run is not None and (prev != run.link or wanted != run.next):
                         return False
                     run = next(runs, None)
                     if run is None or run.prev is None:
                         return False
                     prev, wanted = (GENESIS if run.first == 0 else run.prev), run.first
-                    if seq == 0:
-                        check.learn_number(writer, details[index].as_py())
+                    if rows.seqs[start] == 0:
+                        check.learn_number(rows.writers[start], rows.details[start])
                     check.learn_writer(state, run.writer)
-                states = keys.find_states(writer, epoch)
-                if writer != run.writer or seq != wanted or mac is None or states is None:
+                end, wanted = _follow_run(run, wanted, rows, start)
+                proved = prove_lines(keys, run.writer, lines[start:end], epochs[start:end], prev)
+                if not proved:
                     return False
-                inner = states[0].copy()
-                inner.update(prev + line[:-LINE_TAIL_BYTES] + b"}")
-                outer = states[1].copy()
-                outer.update(inner.digest())
-                if outer.digest() != mac:
-                    return False
-                prev = sha256(b"\0" + line).digest()
-                leaves += prev
-                wanted = seq + (read_dropped(details[index].as_py()) if kind == GAP else 1)
+                leaves += proved
+                prev, start = proved[-1], end
     except StoreDamaged:
         return False
     if run is None or prev != run.link or wanted != run.next or next(runs, None) is not None:
         return False
     check.signers.update(run.writer for run in entry.runs)
-    return tuple(tree.build_nodes(entry.leaves[0].first, bytes(leaves))) == entry.leaves[0].nodes
+    return tuple(tree.build_nodes(entry.leaves[0].first, leaves)) == entry.leaves[0].nodes
+
+
+class _Places(NamedTuple):
+    """What says for each row of a table where in which chain it stands."""
+
+    writers: list[str]
+    seqs: list[int]
+    kinds: list[str]
+    details: list[str | None]
+
+
+def _follow_run(run: Run, wanted: int, rows: _Places, start: int) -> tuple[int, int]:
+    """Find where the rows end that follow each other in a run, and which sequence number must come there."""
+    end = start
+    while end < len(rows.seqs) and wanted <= run.last and rows.writers[end] == run.writer and rows.seqs[end] == wanted:
+        wanted += read_dropped(rows.details[end]) if rows.kinds[end] == GAP else 1
+        end += 1
+    return end, wanted
 
 
 def _read_rows(check: Inspection, path: Path, limit: int | None) -> StoredRows:

@@ -256,7 +256,7 @@ def test_a_deep_line_is_survived(tmp_path: Path) -> None:
     chain = Chain(site, WEDNESDAY, "w")
     add_events(chain, 3)
     for bracket in (b"[", b'{"a":'):
-        chain.write(bracket * (3 << 20) + b',"mac":"' + b"0" * 64 + b'"}\n')
+        chain.write(bracket * ((3 << 20) // len(bracket)) + b',"mac":"' + b"0" * 64 + b'"}\n')
     verification = site.verify()
     assert len(verification.findings) == 2, say(verification)
     assert site.seal().quarantined == 2

@@ -289,7 +289,7 @@ def test_a_folder_that_is_a_file_is_found(site: Site, folder: str) -> None:
     (site.path / folder).write_text("nothing")
     verification = site.verify()
     assert verification.verdict == "findings"
-    assert [finding.kind for finding in findings_about(verification, folder)] == ["missing"]
+    assert [finding.kind for finding in findings_about(verification, folder)] == ["tampered"]
 
 
 # -- what nobody signed -----------------------------------------------------------------------------------------------
