@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -67,9 +68,10 @@ def compare(times: dict[str, list[float]], slow: str, fast: str) -> float:
     return statistics.median(a / b for a, b in zip(times[slow], times[fast], strict=True))
 
 
-def run_python(code: str, *arguments: str) -> str:
-    """Run code in a fresh interpreter and give what it printed."""
-    done = subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True)
+def run_python(code: str, *arguments: str, **environment: str) -> str:
+    """Run code in a fresh interpreter, with some variables set, and give what it printed."""
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | environment)
     return done.stdout
 
 
