@@ -29,8 +29,9 @@ DEFAULT_SEED: Final = 2026
 MIN_EVENTS: Final = 100
 MAX_EVENTS: Final = 1_000_000
 
-FEW: Final = 40
-"""Events of today below which the report shows the day before: a demo at midnight has something to show."""
+BEGUN: Final = 5
+"""How many times as many events as today the day before has, for the report to show that one: in the first hours of a
+day there is little to see."""
 
 
 @dataclass(frozen=True)
@@ -175,10 +176,12 @@ def _run_workers(folder: DemoFolder, events: int, seed: int, now: datetime) -> N
 def _choose_day(trail: AuditTrail, now: datetime) -> date:
     """Choose today, or the newest day before it if today has just begun."""
     today = now.astimezone(UTC).date()
-    days = [day for day in trail.days() if day <= today]
-    if len(days) > 1 and trail.count(since=today, until=today) < FEW:
-        return max(day for day in days if day != today)
-    return max(days)
+    newest, *before = sorted((day for day in trail.days() if day <= today), reverse=True)
+    if newest == today and before:
+        so_far = trail.count(since=today, until=today)
+        if so_far * BEGUN < trail.count(since=before[0], until=before[0]):
+            return before[0]
+    return newest
 
 
 def _render(folder: DemoFolder, trail: AuditTrail, day: date) -> Path:
