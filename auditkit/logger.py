@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from math import isfinite
+from numbers import Integral, Real
 from pathlib import Path
 from time import perf_counter, time_ns
 from types import TracebackType
@@ -116,14 +117,21 @@ class AuditLogger:
         workflow: str | None = None,
         on_failure: OnFailure = "drop",
     ) -> None:
-        if not 0 < max_file_size_mb < float("inf"):
+        if path is not None:
+            _check_path("path", path)
+        if key_file is not None:
+            _check_path("key_file", key_file)
+        if not _is_number(max_file_size_mb, Real) or not 0 < max_file_size_mb < float("inf"):
             raise UsageError(
-                f"expected max_file_size_mb above 0, found {max_file_size_mb!r}: enable_rotation=False is for no limit"
+                f"expected max_file_size_mb above 0, found {_show(max_file_size_mb)}: enable_rotation=False is for "
+                "no limit"
             )
-        if retention_days < 1:
-            raise UsageError(f"expected retention_days of at least 1, found {retention_days!r}")
+        if not _is_number(retention_days, Integral) or retention_days < 1:
+            raise UsageError(f"expected whole retention_days of at least 1, found {_show(retention_days)}")
+        _check_switch("enable_rotation", enable_rotation)
+        _check_switch("enable_integrity", enable_integrity)
         if on_failure not in ("drop", "raise"):
-            raise UsageError(f"expected on_failure 'drop' or 'raise', found {on_failure!r}")
+            raise UsageError(f"expected on_failure 'drop' or 'raise', found {_show(on_failure)}")
         # Absolute: a daemon changes its working directory after it has opened its log.
         self.path = choose_path(path).absolute()
         self.retention_days = retention_days
@@ -738,7 +746,13 @@ def get_audit_logger(path: str | os.PathLike[str] | None = None) -> AuditLogger:
 
     Returns:
         The same logger for the same folder, however it is spelled, until it is closed.
+
+    Raises:
+        UsageError: If the path can't be meant.
+        KeyProblem: If the store exists and its key isn't found, or isn't the store's.
     """
+    if path is not None:
+        _check_path("path", path)
     resolved = choose_path(path).resolve()
     with _loggers_lock:
         audit = _loggers.get(resolved)
@@ -788,6 +802,26 @@ def describe_exception(error: BaseException) -> tuple[str, str, str]:
     except Exception:  # noqa: BLE001 - it prints the message too
         trace = "".join(traceback_module.format_tb(error.__traceback__))
     return name, message, trace
+
+
+def _check_path(name: str, path: object) -> None:
+    """Refuse what is no path, and the empty one: it would be the working directory."""
+    try:
+        text = os.fspath(cast("os.PathLike[Any]", path))
+    except TypeError:
+        text = ""
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise UsageError(f"expected {name} as text or a pathlib.Path, found {_show(path)}")
+
+
+def _check_switch(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise UsageError(f"expected {name} True or False, found {_show(value)}")
+
+
+def _is_number(value: object, kind: type) -> bool:
+    # True counts as 1 in Python, and nobody means it.
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _check_operation(operation: object) -> str:
