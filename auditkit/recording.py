@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import logging
 import os
 import socket
 import threading
@@ -23,6 +24,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date
+from functools import lru_cache
 from hashlib import sha256
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -330,6 +332,7 @@ class _Writer:
             os.close(descriptor)
 
 
+_log = logging.getLogger("auditkit")
 _telling = threading.local()
 
 
@@ -340,8 +343,15 @@ def _warn(message: str) -> None:
     _telling.now = True
     try:
         warnings.warn(message, RecordingWarning, stacklevel=5)
+    except Exception:  # noqa: BLE001 - ``-W error`` raises it, and a disk that refuses must not end the application
+        _log_once(message)
     finally:
         _telling.now = False
+
+
+@lru_cache(maxsize=64)
+def _log_once(message: str) -> None:
+    _log.warning("%s", message)
 
 
 def _prepare(key: bytes | None) -> tuple[Callable[[], _Hash], Callable[[], _Hash]]:
@@ -530,8 +540,10 @@ class Recorder:
             raise error
         self._lost += 1
         self._retry_at = time.monotonic() + RETRY_SECONDS
+        # An OSError's text names the file, which is another at each try: the same warning would be given each time.
+        why = error.strerror if isinstance(error, OSError) else error
         _warn(
-            f"no journal can be opened in {self.layout.journal}, so events are counted, not kept ({error}): "
+            f"no journal can be opened in {self.layout.journal}, so events are counted, not kept ({why}): "
             "restore the folder or the key file"
         )
         return NOT_KEPT

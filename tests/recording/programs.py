@@ -363,6 +363,31 @@ def tear(store: str) -> None:
     audit.close()
 
 
+def outlive_refusals(store: str) -> None:
+    """Record while the journal's folder is away, then while no file may grow, and afterwards; print nothing else."""
+    audit = open_logger(store)
+    folder = Path(store, "journal")
+    for _ in range(3):
+        folder.rename(folder.with_name("away"))
+        for _ in range(2):
+            assert audit.log_event("lost") == ""
+            time.sleep(0.11)
+        folder.with_name("away").rename(folder)
+        time.sleep(0.11)
+        report(audit.log_event("after the folder"))
+        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, most))
+        waiting = [audit.log_event("waiting") for _ in range(5)]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        for event_id in waiting:
+            report(event_id)
+        time.sleep(0.11)
+        report(audit.log_event("after the limit"))
+        audit.close()
+        audit = open_logger(store)
+    audit.close()
+
+
 def rotate(store: str) -> None:
     """Record one event and have it sealed."""
     audit = open_logger(store)
