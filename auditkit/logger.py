@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 from auditkit import spawning, times
 from auditkit.context import EMPTY, Context, get_context, use_context
-from auditkit.conversion import clean_text, encode_details, make_text
+from auditkit.conversion import OWN_ERRORS, clean_text, encode_details, is_interruption, make_text
 from auditkit.errors import AuditError, UsageError
 from auditkit.event import (
     CLOSED,
@@ -795,11 +795,15 @@ def describe_exception(error: BaseException) -> tuple[str, str, str]:
     )
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001 - an exception's own __str__ may fail, and must not hide the exception
+    except OWN_ERRORS as problem:  # an exception's own __str__ may fail, and must not hide the exception
+        if is_interruption(problem):
+            raise
         message = f"<the message of {name} can't be printed>"
     try:
         trace = "".join(traceback_module.format_exception(error))
-    except Exception:  # noqa: BLE001 - it prints the message too
+    except OWN_ERRORS as problem:  # it prints the message too
+        if is_interruption(problem):
+            raise
         trace = "".join(traceback_module.format_tb(error.__traceback__))
     return name, message, trace
 
@@ -838,7 +842,9 @@ def _show(value: object) -> str:
     """Show what a wrong call gave, whose own code may fail."""
     try:
         return repr(value)[:200]
-    except Exception:  # noqa: BLE001
+    except OWN_ERRORS as problem:
+        if is_interruption(problem):
+            raise
         return f"a {type(value).__name__}"
 
 

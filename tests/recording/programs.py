@@ -6,6 +6,7 @@ Each prints an event's id only after the call that recorded it has returned, so 
 from __future__ import annotations
 
 import atexit
+import functools
 import gc
 import multiprocessing
 import os
@@ -224,6 +225,38 @@ def interrupt(store: str, what: str, count: str) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
     report("raised", raised)
+
+
+def interrupt_conversion(store: str) -> None:
+    """Have signals arrive while a value's own code runs: their exceptions are the program's, its own are not."""
+    audit = open_logger(store)
+
+    class Lead:
+        def __init__(self, number: signal.Signals | None) -> None:
+            self.number = number
+
+        def model_dump(self) -> dict[str, str]:
+            if self.number is not None:
+                signal.raise_signal(self.number)
+            sys.exit("the value's own")
+
+    class Alarm:
+        def __call__(self, _number: int, _frame: FrameType | None) -> None:
+            raise TimeoutError
+
+        def leave(self, code: int, _number: int, _frame: FrameType | None) -> None:
+            sys.exit(code)
+
+    signal.signal(signal.SIGALRM, Alarm())
+    signal.signal(signal.SIGTERM, functools.partial(Alarm().leave, 3))
+    signal.signal(signal.SIGUSR1, lambda *_: sys.exit(4))
+    for number in (None, signal.SIGALRM, signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        for value in (Lead(number), {"lead": [Lead(number)], "tags": {1}}):
+            try:
+                report("recorded", audit.log_event("x", value).rpartition(":")[2])
+            except BaseException as error:  # noqa: BLE001
+                report(type(error).__name__, error)
+    audit.close()
 
 
 def terminate(store: str, how: str) -> None:
