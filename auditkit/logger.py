@@ -77,8 +77,9 @@ class AuditLogger:
         path: The store's folder, made if it isn't there; default ``$AUDITKIT_STORE``, else ``./audit``.
         max_file_size_mb: Size of a journal, in MiB, at which it is sealed into Parquet.
         retention_days: How many days the store keeps events, for the retention commands.
-        enable_rotation: Whether the logger seals by itself: at the size limit, when the UTC day ends, and at its start
-            for what dead processes left. Without it `rotate` and ``auditkit seal`` do.
+        enable_rotation: Whether the logger seals by itself: at the size limit, when the UTC day ends (a daemon thread
+            waits for that), and at its start for what dead processes left. Without it `rotate` and ``auditkit seal``
+            do.
         enable_integrity: Whether events are signed. Unsigned events are reported as ``unverifiable``.
         secret_key: The application's own secret (at least 16 bytes), instead of a key file.
         key_file: Where the key file lies; default ``$AUDITKIT_KEY_FILE``, else the platform's place for user data.
@@ -145,8 +146,7 @@ class AuditLogger:
         self._measurements = Measurements()
         self._housekeeper: spawning.Housekeeper | None = None
         if enable_rotation and spawning.can_seal():
-            start = functools.partial(spawning.start_sealer, self._layout, self._keys, live=False, wait=False)
-            self._housekeeper = spawning.Housekeeper(start, _report_sealer)
+            self._housekeeper = spawning.Housekeeper(self._layout, self._keys)
         # Neither of the two knows the logger: it would never be collected, and so never be closed.
         self._recorder = Recorder(
             self._layout,
@@ -156,7 +156,10 @@ class AuditLogger:
             signs=enable_integrity,
             on_failure=on_failure,
             on_part=self._housekeeper.request if self._housekeeper is not None else _do_nothing,
+            on_writer=self._housekeeper.watch if self._housekeeper is not None else _do_nothing,
         )
+        if self._housekeeper is not None:
+            self._housekeeper.close_past = self._recorder.close_past
         self._record = self._recorder.record
         self._finalizer = weakref.finalize(self, _close_quietly, self._recorder, self._housekeeper)
         if self._housekeeper is not None and spawning.needs_sealing(self._layout):
@@ -575,21 +578,14 @@ class AuditLogger:
 
         Without the ``seal`` extra the journals are only finished: another process or ``auditkit seal`` seals them.
 
+        Journal lines that can't be believed are set aside, and told to the logger ``auditkit`` of `logging`.
+
         Raises:
-            AuditError: If the sealer reports a failure; nothing is lost, the journals are still there.
+            AuditError: If the sealer can't be run or reports a failure; nothing is lost, the journals are still there.
         """
         self._recorder.rotate()
-        if not spawning.can_seal():
-            return
-        child = spawning.start_sealer(self._layout, self._keys, live=True, wait=True, low_priority=False)
-        if child is None:
-            return
-        _, complaint = child.communicate()
-        if child.returncode != 0:
-            raise AuditError(
-                f"expected the sealer of {self.path} to end well, found exit code {child.returncode}: "
-                f"{complaint.decode(errors='replace').strip()[-2000:]}"
-            )
+        if spawning.can_seal():
+            spawning.run_sealer(self._layout, self._keys, live=True, wait=True, low_priority=False)
 
     def close(self) -> None:
         """Sign the end of this process's chain and let go of the journal; a second call does nothing."""
@@ -773,10 +769,6 @@ def _close_quietly(recorder: Recorder, housekeeper: spawning.Housekeeper | None)
         recorder.close()
     except (OSError, AuditError) as error:
         _log.warning("the audit journal in %s could not be closed: %s", recorder.layout.journal, error)
-
-
-def _report_sealer(complaint: str) -> None:
-    _log.warning("sealing failed; the journals are untouched and the next sealing takes them: %s", complaint)
 
 
 def _renew_lock() -> None:

@@ -342,7 +342,6 @@ def outgrow(store: str, count: str) -> None:
 def exhaust_threads(store: str) -> None:
     """Record past the size limit in a process that can start no thread, so that no sealer is started."""
     audit = open_logger(store, max_file_size_mb=0.001, enable_rotation=True)
-    report(audit.log_event("x"))
     threading.stack_size(512 << 20)
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()  # noqa: PTH123, SIM115
     resource.setrlimit(resource.RLIMIT_AS, (used + (128 << 20), used + (128 << 20)))
@@ -350,6 +349,7 @@ def exhaust_threads(store: str) -> None:
         threading.Thread(target=int).start()
     except RuntimeError:
         report("no more threads")
+    report(audit.log_event("x"))
     for number in range(30):
         report(audit.log_event("x", {"number": number}, message="x" * 100))
 
@@ -426,6 +426,34 @@ def rotate(store: str) -> None:
     audit = open_logger(store)
     report(audit.log_event("x"))
     audit.rotate()
+
+
+def rotate_among_strangers(store: str, folder: str) -> None:
+    """Have an event sealed from a working directory in which others may write, as an interactive session would."""
+    audit = open_logger(store)
+    report(audit.log_event("x"))
+    os.chdir(folder)
+    sys.path.insert(0, "")
+    audit.rotate()
+
+
+def watch_the_day(store: str) -> None:
+    """Print whether the thread that waits for midnight runs: before and after an event, and both in a forked child."""
+
+    def watches() -> bool:
+        return any(thread.name == "auditkit-housekeeper" for thread in threading.enumerate())
+
+    audit = open_logger(store, enable_rotation=True)
+    report(watches())
+    audit.log_event("x")
+    report(watches())
+    child = os.fork()
+    if child == 0:
+        report(watches())
+        audit.log_event("x")
+        report(watches())
+        sys.exit(0)
+    os.waitpid(child, 0)
 
 
 def wait(store: str) -> None:
