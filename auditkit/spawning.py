@@ -15,16 +15,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from auditkit.errors import AuditError
 from auditkit.event import DAY_US
 from auditkit.keys import Keys
-from auditkit.store import journal
+from auditkit.store import durable, journal
 from auditkit.store.layout import Layout, read_writer_day, today
 
 DEAD_PARTS: Final = 256
@@ -74,6 +75,37 @@ def _make_environment(python: str) -> dict[str, str]:
     return environment
 
 
+@contextmanager
+def _claim(layout: Layout) -> Iterator[int | None]:
+    """Claim the sealing in the background: of a thousand processes that find it due, one starts a sealer.
+
+    The claim is a lock on the journal's folder. The child inherits it and so holds it to its own end, however soon the
+    process that started it leaves.
+
+    Yields:
+        The descriptor to hand on, or None if another process has the claim.
+    """
+    descriptor = os.open(layout.journal, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _claims.add(descriptor)
+    try:
+        yield descriptor if durable.try_lock(descriptor) else None
+    finally:
+        # Closing it unlocks too: the child has ended, and a forked process has let go at its birth.
+        _claims.discard(descriptor)
+        os.close(descriptor)
+
+
+_claims: set[int] = set()
+
+
+def _let_go() -> None:
+    while _claims:
+        os.close(_claims.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
 def run_sealer(layout: Layout, keys: Keys, *, live: bool, wait: bool, low_priority: bool = True) -> None:
     """Seal what the journals hold, in a child process, and wait for it.
 
@@ -84,7 +116,7 @@ def run_sealer(layout: Layout, keys: Keys, *, live: bool, wait: bool, low_priori
         layout: The store's paths.
         keys: The store's keys.
         live: Whether complete lines of journals that are still owned are sealed too.
-        wait: Whether the child waits for another sealer or leaves the work to it.
+        wait: Whether another sealer is waited for; otherwise the work is left to it.
         low_priority: Whether it gives way to everything else on the machine.
 
     Raises:
@@ -98,10 +130,24 @@ def run_sealer(layout: Layout, keys: Keys, *, live: bool, wait: bool, low_priori
     nice = shutil.which("nice") if low_priority else None
     if nice:
         command = [nice, "-n", "19", *command]
+    if wait:
+        _run(python, command, request, layout)
+        return
+    with _claim(layout) as claim:
+        if claim is not None:
+            _run(python, command, request, layout, claim)
+
+
+def _run(python: str, command: list[str], request: dict[str, Any], layout: Layout, *inherited: int) -> None:
     hint = "name a Python that has auditkit in $AUDITKIT_PYTHON"
     try:
         child = subprocess.run(
-            command, input=orjson.dumps(request), capture_output=True, env=_make_environment(python), check=False
+            command,
+            input=orjson.dumps(request),
+            capture_output=True,
+            env=_make_environment(python),
+            pass_fds=inherited,
+            check=False,
         )
     except OSError as error:
         raise AuditError(f"expected to start the sealer with {python}, found: {error.strerror}; {hint}") from error
@@ -128,21 +174,20 @@ def run_sealer(layout: Layout, keys: Keys, *, live: bool, wait: bool, low_priori
 
 def needs_sealing(layout: Layout) -> bool:
     """Tell whether the journals of dead writers have grown to be worth a sealing, or are of an earlier day."""
-    parts = journal.list_parts(layout)
     day = today()
     count = size = 0
-    for part in parts:
-        writer_day = read_writer_day(part.writer)
+    for part in journal.list_parts(layout):
         if journal.is_owned(part):
             continue
+        writer_day = read_writer_day(part.writer)
         if writer_day is not None and writer_day < day:
             return True
-        count += 1
-        try:
+        with suppress(FileNotFoundError):
             size += part.path.stat().st_size
-        except FileNotFoundError:
-            continue
-    return count >= DEAD_PARTS or size >= DEAD_BYTES
+            count += 1
+        if count >= DEAD_PARTS or size >= DEAD_BYTES:
+            return True
+    return False
 
 
 class Housekeeper:

@@ -428,6 +428,22 @@ def rotate(store: str) -> None:
     audit.rotate()
 
 
+def come_and_go(store: str, count: str) -> None:
+    """Fork so many processes, eight at a time, each of which opens a logger, records ten events and leaves."""
+    running = 0
+    for number in range(int(count)):
+        child = os.fork()
+        if child == 0:
+            audit = AuditLogger(store)
+            report(*[audit.log_event("x", {"process": number, "event": event}) for event in range(10)])
+            sys.exit(0)
+        running += 1
+        while running == 8 or (running and number + 1 == int(count)):
+            _, status = os.wait()
+            assert status == 0, status
+            running -= 1
+
+
 def rotate_among_strangers(store: str, folder: str) -> None:
     """Have an event sealed from a working directory in which others may write, as an interactive session would."""
     audit = open_logger(store)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import auditkit
 from auditkit import AuditLogger
 from auditkit.errors import AuditError
 from auditkit.event import DAY_US, make_fields
@@ -20,7 +21,7 @@ from auditkit.spawning import AFTER_MIDNIGHT_SECONDS, DEAD_PARTS, Housekeeper, f
 from auditkit.store.description import open_or_create
 from auditkit.store.layout import Layout
 from tests.recording import independent
-from tests.recording.running import SECRET, check_sound, finish, open_trail, read_ids, run, start, wait_until
+from tests.recording.running import SECRET, check_sound, open_trail, read_ids, run, wait_until
 
 ROOT_KEY = independent.root_of_secret(SECRET)
 DAY = datetime(2001, 5, 5, tzinfo=UTC)
@@ -284,16 +285,23 @@ def test_many_short_lived_writers_become_one_segment_a_day(store: Path) -> None:
     check_sound(trail)
 
 
-def test_thirty_short_lived_processes(store: Path) -> None:
-    """Real processes of ten events each: one segment."""
-    ids = []
-    for _ in range(10):
-        processes = [start("record", store, 10) for _ in range(3)]
-        ids += [event_id for process in processes for event_id in finish(process)[0]]
-    trail = open_trail(store)
-    assert len(trail.seal().segments) == 1
+@pytest.mark.slow
+def test_a_thousand_short_lived_processes(store: Path, tmp_path: Path) -> None:
+    """Real processes of ten events each, with the defaults: few sealers, few segments, and every event in them."""
+    counting = tmp_path / "python"
+    counting.write_text(f'#!/bin/sh\necho >> {tmp_path / "sealers"}\nexec {sys.executable} "$@"\n')
+    counting.chmod(0o700)
+    out, _ = run("come_and_go", store, 1000, AUDITKIT_PYTHON=str(counting))
+    assert 1 <= len((tmp_path / "sealers").read_text()) < 20
+    ids = [event_id for line in out for event_id in line.split()]
+    assert len(ids) == len(set(ids)) == 10_000
+    trail = auditkit.open(store)
     assert sorted(read_ids(trail)) == sorted(ids)
-    assert len(ids) == len(set(ids)) == 300
+    trail.seal()
+    assert not list((store / "journal").iterdir())
+    # A thousand journals are sealed at least whenever 256 have gathered, perhaps across midnight.
+    assert len(list_segments(store)) <= 2 * 1000 // DEAD_PARTS + 2
+    assert sorted(read_ids(trail)) == sorted(ids)
     check_sound(trail)
 
 
