@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -99,6 +100,35 @@ def test_rotations_by_several_threads_and_processes(store: Path) -> None:
     assert sorted(read_ids(trail)) == sorted(ids)
     trail.seal()
     assert sorted(read_ids(trail)) == sorted(ids)
+    check_sound(trail)
+
+
+def test_sealing_while_a_process_records_takes_each_event_once(store: Path) -> None:
+    """Complete lines of a journal whose owner is writing are sealed, and the reader sees each event in one place."""
+    recorded: list[str] = []
+    stop = threading.Event()
+    with AuditLogger(store, secret_key=SECRET, enable_rotation=False) as audit:
+
+        def record() -> None:
+            while not stop.wait(0.0002):
+                recorded.append(audit.log_event("live", {"n": len(recorded)}))
+
+        thread = threading.Thread(target=record)
+        thread.start()
+        trail = open_trail(store)
+        try:
+            for _ in range(6):
+                trail.seal()
+                known = len(recorded)
+                seen = read_ids(trail)
+                assert len(seen) == len(set(seen)) >= known
+                assert seen[:known] == recorded[:known]
+        finally:
+            stop.set()
+            thread.join()
+    trail.seal()
+    assert read_ids(trail) == recorded
+    assert not list((store / "journal").iterdir())
     check_sound(trail)
 
 
