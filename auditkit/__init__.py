@@ -7,7 +7,16 @@ nobody changed them. Importing auditkit is cheap: what reads, draws or renders i
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+try:
+    importlib.import_module("fcntl")
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"auditkit needs a POSIX system such as Linux: its files are locked with fcntl, which Python on {sys.platform} "
+        "hasn't got; on Windows it runs in the Windows Subsystem for Linux (WSL)"
+    ) from error
 
 from auditkit.errors import AuditError
 from auditkit.handler import AuditHandler

@@ -9,20 +9,30 @@
 | keys of any other kind | ``"$unconvertible:module.Class"`` |
 | datetime, date, time | ISO 8601 |
 | timedelta (numpy's and pandas' too) | seconds |
-| Decimal, UUID, path | text |
-| bytes | ``{"$base64": "…"}``; over a million, its beginning and ``"$cut": {"bytes": 10485760}`` beside it |
-| set, frozenset, generator-free iterables of numpy and pandas | list (a set sorted by its members' JSON) |
-| dataclass, named tuple, pydantic-like model, Mapping | object |
+| Decimal, Fraction, UUID, path, IP addresses and networks, ``UserString`` | text |
+| bytes-like | ``{"$base64": "…"}``; over a million, its beginning and ``"$cut": {"bytes": 10485760}`` beside it |
+| complex | ``{"$complex": [real, imaginary]}`` |
+| range | ``{"$range": [start, stop, step]}`` |
+| compiled pattern | ``{"$pattern": "text", "$flags": 32}`` |
+| deque, array.array and every other Sequence, arrays and series of numpy and pandas | list |
+| set, frozenset, views of a dict | list (a set sorted by its members' JSON) |
+| dataclass, attrs class, named tuple, SimpleNamespace, model of pydantic, Mapping | object |
 | Enum | its value |
 | numpy and pandas scalars | the Python value; NaT and NA become null |
 | exception | ``{"type": …, "message": …}`` |
+| class | ``{"$class": "module.Class"}`` |
+| function, method | ``{"$function": "module.name"}`` |
 | lone surrogate in text | U+FFFD |
 | text over a million characters | its beginning and ``…[cut: 10485760 characters]`` |
 | a container inside itself | ``{"$circular": "dict"}`` |
 | deeper than 254 levels, or than 100 where anything in the details is one of these rows | ``{"$too_deep": "list"}`` |
-| anything else | ``{"$unconvertible": "module.Class"}`` |
+| anything else, also iterators, which are not consumed | ``{"$unconvertible": "module.Class"}`` |
 
 The last row never calls ``repr``: an object's repr may hold secrets, megabytes, or code that fails.
+
+A value's own code runs here, and whatever it raises costs that value only, `SystemExit` and `GeneratorExit` included.
+What reaches the program from outside goes on its way: `KeyboardInterrupt` (nothing tells Ctrl-C from a value that
+raises it), the exception of a signal handler, and a cancellation, which is a `BaseException` of another class.
 """
 
 from __future__ import annotations
@@ -31,11 +41,16 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import functools
 import math
 import os
+import re
+import signal
+import types
 import uuid
 from base64 import b64encode
-from collections.abc import Mapping
+from collections import UserString
+from collections.abc import Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
@@ -50,10 +65,16 @@ MAX_DEPTH: Final = 100
 MAX_DETAILS_BYTES: Final = 3 << 20
 """Largest details kept, in bytes of JSON: the line they stand in has 4 MiB."""
 
+OWN_ERRORS: Final = (Exception, SystemExit, GeneratorExit)
+"""What a value's own code may raise at the cost of that value only, unless `is_interruption` says otherwise."""
+
 _OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
 _MAX_64: Final = (1 << 64) - 1
 _MIN_64: Final = -(1 << 63)
 _dumps = orjson.dumps
+# A metaclass may answer ``kind.__qualname__`` with code of its own; these are what Python itself keeps.
+_module_of = type.__dict__["__module__"].__get__
+_name_of = type.__dict__["__qualname__"].__get__
 
 
 def encode_details(value: Any) -> str:
@@ -82,7 +103,9 @@ def encode_details(value: Any) -> str:
         pass  # orjson names no reason a program could act on; the careful way below takes every value
     try:
         text = _dumps(_Converter().convert(value, 0)).decode()
-    except Exception:  # noqa: BLE001 - whatever a value's own code still managed to break: the event is kept
+    except OWN_ERRORS as error:  # whatever a value's own code still managed to break: the event is kept
+        if is_interruption(error):
+            raise
         return _dumps({"$unconvertible": "details"}).decode()
     if len(text) * 4 > MAX_DETAILS_BYTES and len(text.encode()) > MAX_DETAILS_BYTES:
         marker = {"$cut": {"bytes": len(text.encode()), "beginning": text[: MAX_TEXT // 4]}}
@@ -123,6 +146,37 @@ def clean_text(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
+def is_interruption(error: BaseException) -> bool:
+    """Tell whether a signal handler raised an exception that came out of a value's own code.
+
+    Python runs a handler inside of whatever the main thread is doing, so a timeout or an orderly exit on SIGTERM may
+    come out of there, and must not be taken for the value's.
+
+    Args:
+        error: The exception as it was caught.
+
+    Example:
+        >>> is_interruption(ValueError("raised by nobody"))
+        False
+    """
+    trace = error.__traceback__
+    handlers = {_find_code(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
+    while handlers and trace is not None:
+        if trace.tb_frame.f_code in handlers:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _find_code(handler: object) -> types.CodeType | None:
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    if callable(handler) and not hasattr(handler, "__code__"):
+        handler = type(handler).__call__
+    code = getattr(handler, "__code__", None)
+    return code if isinstance(code, types.CodeType) else None
+
+
 def _holds_nonfinite(value: Any, depth: int = 0) -> bool:
     kind = type(value)
     if value is None or kind is str or kind is int or kind is bool:
@@ -156,13 +210,15 @@ class _Converter:
         if kind is float:
             return value if math.isfinite(value) else {"$float": _name_nonfinite(value)}
         if depth >= MAX_DEPTH:
-            return {"$too_deep": clean_text(kind.__name__)}
+            return {"$too_deep": _name_shortly(kind)}
         if id(value) in self._inside:
-            return {"$circular": clean_text(kind.__name__)}
+            return {"$circular": _name_shortly(kind)}
         self._inside.add(id(value))
         try:
             return self._convert_other(value, depth)
-        except Exception:  # noqa: BLE001 - a value's own code runs here, and must not lose the event
+        except OWN_ERRORS as error:  # a value's own code runs here, and must not lose the event
+            if is_interruption(error):
+                raise
             return _mark_unconvertible(value)
         finally:
             self._inside.discard(id(value))
@@ -181,7 +237,13 @@ class _Converter:
             return self._convert_items(list(value.items()), depth)
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return self._convert_items(list(zip(value._fields, value, strict=True)), depth)
-        if isinstance(value, list | tuple):
+        if isinstance(value, bytes | bytearray | memoryview):
+            return _encode_bytes(bytes(value))
+        if isinstance(value, range):
+            return {"$range": [self.convert(number, depth + 1) for number in (value.start, value.stop, value.step)]}
+        if isinstance(value, UserString):
+            return clean_text(value.data)
+        if isinstance(value, Sequence | ValuesView):
             return [self.convert(member, depth + 1) for member in list(value)]
         if isinstance(value, AbstractSet):
             return sorted((self.convert(member, depth + 1) for member in list(value)), key=orjson.dumps)
@@ -189,19 +251,33 @@ class _Converter:
             return None if type(value).__name__ == "NaTType" else value.isoformat()
         if isinstance(value, datetime.timedelta):
             return value.total_seconds()
-        if isinstance(value, decimal.Decimal | uuid.UUID | os.PathLike):
+        if isinstance(value, decimal.Decimal | uuid.UUID):
             return clean_text(str(value))
-        if isinstance(value, bytes | bytearray | memoryview):
-            return _encode_bytes(bytes(value))
+        if isinstance(value, os.PathLike):
+            return clean_text(os.fsdecode(value))
+        if isinstance(value, complex):
+            return {"$complex": [self.convert(part, depth + 1) for part in (value.real, value.imag)]}
+        if isinstance(value, re.Pattern):
+            return {"$pattern": self.convert(value.pattern, depth + 1), "$flags": int(value.flags)}
         if isinstance(value, BaseException):
-            return {"type": clean_text(type(value).__name__), "message": clean_text(str(value))}
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {"type": _name_shortly(type(value)), "message": clean_text(str(value))}
+        if isinstance(value, type):
+            return {"$class": _name_class(value)}
+        if isinstance(value, types.FunctionType | types.BuiltinFunctionType | types.MethodType):
+            return {"$function": _name_function(value)}
+        if isinstance(value, types.SimpleNamespace):
+            return self._convert_items(list(vars(value).items()), depth)
+        if dataclasses.is_dataclass(value):
             fields = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
             return self._convert_items(fields, depth)
         return self._convert_foreign(value, depth)
 
     def _convert_foreign(self, value: Any, depth: int) -> Any:
-        """Convert what numpy, pandas and pydantic make, without importing any of them."""
+        """Convert what numpy, pandas, attrs and pydantic make, without importing any of them."""
+        if {"fractions", "ipaddress"} & {base.__module__ for base in type(value).__mro__}:
+            return clean_text(str(value))
+        if (attributes := getattr(type(value), "__attrs_attrs__", None)) is not None:
+            return self._convert_items([(field.name, getattr(value, field.name)) for field in attributes], depth)
         module = type(value).__module__.partition(".")[0]
         if module in ("numpy", "pandas"):
             if type(value).__name__ in ("NAType", "NaTType"):
@@ -235,7 +311,9 @@ class _Converter:
         for key, member in items:
             try:
                 name = _name_key(key)
-            except Exception:  # noqa: BLE001 - a key's own code must not cost the other keys
+            except OWN_ERRORS as error:  # a key's own code must not cost the other keys
+                if is_interruption(error):
+                    raise
                 name = _mark_key(key)
             unique = name
             while unique in result:
@@ -259,8 +337,10 @@ def _name_key(key: Any) -> str:
         return "true" if key else "false"
     if isinstance(key, int):
         return _print_integer(int(key))
-    if isinstance(key, float | decimal.Decimal | uuid.UUID | os.PathLike):
+    if isinstance(key, float | decimal.Decimal | uuid.UUID):
         return clean_text(str(key))
+    if isinstance(key, os.PathLike):
+        return clean_text(os.fsdecode(key))
     if isinstance(key, datetime.datetime | datetime.date | datetime.time):
         return key.isoformat()
     if isinstance(key, enum.Enum):
@@ -292,4 +372,14 @@ def _mark_unconvertible(value: Any) -> dict[str, str]:
 
 
 def _name_class(kind: type) -> str:
-    return clean_text(f"{kind.__module__}.{kind.__qualname__}")
+    module = _module_of(kind)
+    return clean_text(f"{module}.{_name_of(kind)}" if type(module) is str else _name_of(kind))
+
+
+def _name_shortly(kind: type) -> str:
+    return clean_text(_name_of(kind).rpartition(".")[2])
+
+
+def _name_function(function: Any) -> str:
+    module = function.__module__
+    return clean_text(f"{module}.{function.__qualname__}" if module else function.__qualname__)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable
 from typing import Final, Protocol
 
@@ -35,6 +36,7 @@ _COMMIT = b"auditkit/1 commit"
 _ROOT = b"auditkit/1 root"
 _SIGN = b"auditkit/1 sign"
 _ID = b"auditkit/1 id"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _derive(key: bytes, label: bytes) -> bytes:
@@ -100,6 +102,17 @@ def prepare_hmac(key: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:
     return inner, outer
 
 
+def _encode_secret(secret: object) -> bytes:
+    # What is wrong is never shown, nor carried by an exception: those of an encoding hold the text they failed at.
+    if isinstance(secret, bytes):
+        return secret
+    if not isinstance(secret, str):
+        raise UsageError(f"expected a secret key as text or bytes, found a value of type {type(secret).__name__}")
+    if _SURROGATE.search(secret):
+        raise UsageError("expected a secret key in text that UTF-8 can hold, found a lone surrogate: give bytes")
+    return secret.encode()
+
+
 class Keys(Protocol):
     """Where a store's keys come from."""
 
@@ -133,7 +146,7 @@ class GivenKey:
         secret: At least 16 bytes; text is taken as UTF-8.
 
     Raises:
-        UsageError: If the secret is too short.
+        UsageError: If the secret is neither text nor bytes, or is too short.
 
     Example:
         >>> keys = GivenKey("correct horse battery staple")
@@ -146,7 +159,7 @@ class GivenKey:
     __slots__ = ("_root", "_secret", "key_id")
 
     def __init__(self, secret: str | bytes) -> None:
-        raw = secret.encode() if isinstance(secret, str) else bytes(secret)
+        raw = _encode_secret(secret)
         if len(raw) < MIN_SECRET_BYTES:
             raise UsageError(
                 f"expected a secret key of at least {MIN_SECRET_BYTES} bytes, found {len(raw)}: "

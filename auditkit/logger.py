@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from math import isfinite
+from numbers import Integral, Real
 from pathlib import Path
 from time import perf_counter, time_ns
 from types import TracebackType
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 from auditkit import spawning, times
 from auditkit.context import EMPTY, Context, get_context, use_context
-from auditkit.conversion import clean_text, encode_details, make_text
+from auditkit.conversion import OWN_ERRORS, clean_text, encode_details, is_interruption, make_text
 from auditkit.errors import AuditError, UsageError
 from auditkit.event import (
     CLOSED,
@@ -76,8 +77,9 @@ class AuditLogger:
         path: The store's folder, made if it isn't there; default ``$AUDITKIT_STORE``, else ``./audit``.
         max_file_size_mb: Size of a journal, in MiB, at which it is sealed into Parquet.
         retention_days: How many days the store keeps events, for the retention commands.
-        enable_rotation: Whether the logger seals by itself: at the size limit, when the UTC day ends, and at its start
-            for what dead processes left. Without it `rotate` and ``auditkit seal`` do.
+        enable_rotation: Whether the logger seals by itself: at the size limit, when the UTC day ends (a daemon thread
+            waits for that), and at its start for what dead processes left. Without it `rotate` and ``auditkit seal``
+            do.
         enable_integrity: Whether events are signed. Unsigned events are reported as ``unverifiable``, and in a store
             that also has signed ones as a finding: give an application that doesn't sign a store of its own.
         secret_key: The application's own secret (at least 16 bytes), instead of a key file.
@@ -117,14 +119,21 @@ class AuditLogger:
         workflow: str | None = None,
         on_failure: OnFailure = "drop",
     ) -> None:
-        if not 0 < max_file_size_mb < float("inf"):
+        if path is not None:
+            _check_path("path", path)
+        if key_file is not None:
+            _check_path("key_file", key_file)
+        if not _is_number(max_file_size_mb, Real) or not 0 < max_file_size_mb < float("inf"):
             raise UsageError(
-                f"expected max_file_size_mb above 0, found {max_file_size_mb!r}: enable_rotation=False is for no limit"
+                f"expected max_file_size_mb above 0, found {_show(max_file_size_mb)}: enable_rotation=False is for "
+                "no limit"
             )
-        if retention_days < 1:
-            raise UsageError(f"expected retention_days of at least 1, found {retention_days!r}")
+        if not _is_number(retention_days, Integral) or retention_days < 1:
+            raise UsageError(f"expected whole retention_days of at least 1, found {_show(retention_days)}")
+        _check_switch("enable_rotation", enable_rotation)
+        _check_switch("enable_integrity", enable_integrity)
         if on_failure not in ("drop", "raise"):
-            raise UsageError(f"expected on_failure 'drop' or 'raise', found {on_failure!r}")
+            raise UsageError(f"expected on_failure 'drop' or 'raise', found {_show(on_failure)}")
         # Absolute: a daemon changes its working directory after it has opened its log.
         self.path = choose_path(path).absolute()
         self.retention_days = retention_days
@@ -138,8 +147,7 @@ class AuditLogger:
         self._measurements = Measurements()
         self._housekeeper: spawning.Housekeeper | None = None
         if enable_rotation and spawning.can_seal():
-            start = functools.partial(spawning.start_sealer, self._layout, self._keys, live=False, wait=False)
-            self._housekeeper = spawning.Housekeeper(start, _report_sealer)
+            self._housekeeper = spawning.Housekeeper(self._layout, self._keys)
         # Neither of the two knows the logger: it would never be collected, and so never be closed.
         self._recorder = Recorder(
             self._layout,
@@ -149,7 +157,10 @@ class AuditLogger:
             signs=enable_integrity,
             on_failure=on_failure,
             on_part=self._housekeeper.request if self._housekeeper is not None else _do_nothing,
+            on_writer=self._housekeeper.watch if self._housekeeper is not None else _do_nothing,
         )
+        if self._housekeeper is not None:
+            self._housekeeper.close_past = self._recorder.close_past
         self._record = self._recorder.record
         self._finalizer = weakref.finalize(self, _close_quietly, self._recorder, self._housekeeper)
         if self._housekeeper is not None and spawning.needs_sealing(self._layout):
@@ -576,21 +587,14 @@ class AuditLogger:
 
         Without the ``seal`` extra the journals are only finished: another process or ``auditkit seal`` seals them.
 
+        Journal lines that can't be believed are set aside, and told to the logger ``auditkit`` of `logging`.
+
         Raises:
-            AuditError: If the sealer reports a failure; nothing is lost, the journals are still there.
+            AuditError: If the sealer can't be run or reports a failure; nothing is lost, the journals are still there.
         """
         self._recorder.rotate()
-        if not spawning.can_seal():
-            return
-        child = spawning.start_sealer(self._layout, self._keys, live=True, wait=True, low_priority=False)
-        if child is None:
-            return
-        _, complaint = child.communicate()
-        if child.returncode != 0:
-            raise AuditError(
-                f"expected the sealer of {self.path} to end well, found exit code {child.returncode}: "
-                f"{complaint.decode(errors='replace').strip()[-2000:]}"
-            )
+        if spawning.can_seal():
+            spawning.run_sealer(self._layout, self._keys, live=True, wait=True, low_priority=False)
 
     def close(self) -> None:
         """Sign the end of this process's chain and let go of the journal; a second call does nothing."""
@@ -747,7 +751,13 @@ def get_audit_logger(path: str | os.PathLike[str] | None = None) -> AuditLogger:
 
     Returns:
         The same logger for the same folder, however it is spelled, until it is closed.
+
+    Raises:
+        UsageError: If the path can't be meant.
+        KeyProblem: If the store exists and its key isn't found, or isn't the store's.
     """
+    if path is not None:
+        _check_path("path", path)
     resolved = choose_path(path).resolve()
     with _loggers_lock:
         audit = _loggers.get(resolved)
@@ -770,10 +780,6 @@ def _close_quietly(recorder: Recorder, housekeeper: spawning.Housekeeper | None)
         _log.warning("the audit journal in %s could not be closed: %s", recorder.layout.journal, error)
 
 
-def _report_sealer(complaint: str) -> None:
-    _log.warning("sealing failed; the journals are untouched and the next sealing takes them: %s", complaint)
-
-
 def _renew_lock() -> None:
     global _loggers_lock
     _loggers_lock = threading.Lock()
@@ -790,13 +796,37 @@ def describe_exception(error: BaseException) -> tuple[str, str, str]:
     )
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001 - an exception's own __str__ may fail, and must not hide the exception
+    except OWN_ERRORS as problem:  # an exception's own __str__ may fail, and must not hide the exception
+        if is_interruption(problem):
+            raise
         message = f"<the message of {name} can't be printed>"
     try:
         trace = "".join(traceback_module.format_exception(error))
-    except Exception:  # noqa: BLE001 - it prints the message too
+    except OWN_ERRORS as problem:  # it prints the message too
+        if is_interruption(problem):
+            raise
         trace = "".join(traceback_module.format_tb(error.__traceback__))
     return name, message, trace
+
+
+def _check_path(name: str, path: object) -> None:
+    """Refuse what is no path, and the empty one: it would be the working directory."""
+    try:
+        text = os.fspath(cast("os.PathLike[Any]", path))
+    except TypeError:
+        text = ""
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise UsageError(f"expected {name} as text or a pathlib.Path, found {_show(path)}")
+
+
+def _check_switch(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise UsageError(f"expected {name} True or False, found {_show(value)}")
+
+
+def _is_number(value: object, kind: type) -> bool:
+    # True counts as 1 in Python, and nobody means it.
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _check_operation(operation: object) -> str:
@@ -813,7 +843,9 @@ def _show(value: object) -> str:
     """Show what a wrong call gave, whose own code may fail."""
     try:
         return repr(value)[:200]
-    except Exception:  # noqa: BLE001
+    except OWN_ERRORS as problem:
+        if is_interruption(problem):
+            raise
         return f"a {type(value).__name__}"
 
 

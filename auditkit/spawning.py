@@ -7,21 +7,25 @@ gets what it needs over a pipe: command lines and environments can be read by ot
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
+import random
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
+from auditkit.errors import AuditError
 from auditkit.event import DAY_US
 from auditkit.keys import Keys
-from auditkit.store import journal
+from auditkit.store import durable, journal
 from auditkit.store.layout import Layout, read_writer_day, today
 
 DEAD_PARTS: Final = 256
@@ -32,7 +36,12 @@ DEAD_BYTES: Final = 16 << 20
 """And how many bytes of them."""
 
 AFTER_MIDNIGHT_SECONDS: Final = 5
-"""Pause after the UTC day's end before it is sealed, for the writers that are just finishing it."""
+"""Pause after the UTC day's end before its chains are ended, for the calls that are just finishing it."""
+
+SPREAD_SECONDS: Final = 60
+"""Within which time after that a process looks whether the day is sealed: the first one seals for all the others."""
+
+_log = logging.getLogger("auditkit")
 
 
 def can_seal() -> bool:
@@ -66,94 +75,163 @@ def _make_environment(python: str) -> dict[str, str]:
     return environment
 
 
-def start_sealer(
-    layout: Layout, keys: Keys, *, live: bool, wait: bool, low_priority: bool = True
-) -> subprocess.Popen[bytes] | None:
-    """Start a child that seals what the journals hold.
+@contextmanager
+def _claim(layout: Layout) -> Iterator[int | None]:
+    """Claim the sealing in the background: of a thousand processes that find it due, one starts a sealer.
+
+    The claim is a lock on the journal's folder. The child inherits it and so holds it to its own end, however soon the
+    process that started it leaves.
+
+    Yields:
+        The descriptor to hand on, or None if another process has the claim.
+    """
+    descriptor = os.open(layout.journal, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _claims.add(descriptor)
+    try:
+        yield descriptor if durable.try_lock(descriptor) else None
+    finally:
+        # Closing it unlocks too: the child has ended, and a forked process has let go at its birth.
+        _claims.discard(descriptor)
+        os.close(descriptor)
+
+
+_claims: set[int] = set()
+
+
+def _let_go() -> None:
+    while _claims:
+        os.close(_claims.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+def run_sealer(layout: Layout, keys: Keys, *, live: bool, wait: bool, low_priority: bool = True) -> None:
+    """Seal what the journals hold, in a child process, and wait for it.
+
+    Lines that the sealer had to set aside are told to the logger ``auditkit``. Where no Python can be started nothing
+    happens: the journals wait for another process.
 
     Args:
         layout: The store's paths.
         keys: The store's keys.
         live: Whether complete lines of journals that are still owned are sealed too.
-        wait: Whether the child waits for another sealer or leaves the work to it.
+        wait: Whether another sealer is waited for; otherwise the work is left to it.
         low_priority: Whether it gives way to everything else on the machine.
 
-    Returns:
-        The child, or None where no Python can be started.
+    Raises:
+        AuditError: If the child can't be started, or fails; the journals are untouched.
     """
     python = find_python()
     if python is None:
-        return None
+        return
     request = {"store": str(layout.root.absolute()), "keys": keys.to_secret(), "live": live, "wait": wait}
     command = [python, "-P", "-m", "auditkit.sealing"]
     nice = shutil.which("nice") if low_priority else None
     if nice:
         command = [nice, "-n", "19", *command]
-    child = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=_make_environment(python),
-    )
-    assert child.stdin is not None
-    child.stdin.write(orjson.dumps(request))
-    child.stdin.close()
-    child.stdin = None
-    return child
+    if wait:
+        _run(python, command, request, layout)
+        return
+    with _claim(layout) as claim:
+        if claim is not None:
+            _run(python, command, request, layout, claim)
+
+
+def _run(python: str, command: list[str], request: dict[str, Any], layout: Layout, *inherited: int) -> None:
+    hint = "name a Python that has auditkit in $AUDITKIT_PYTHON"
+    try:
+        child = subprocess.run(
+            command,
+            input=orjson.dumps(request),
+            capture_output=True,
+            env=_make_environment(python),
+            pass_fds=inherited,
+            check=False,
+        )
+    except OSError as error:
+        raise AuditError(f"expected to start the sealer with {python}, found: {error.strerror}; {hint}") from error
+    complaint = child.stderr.decode(errors="replace").strip()[-2000:]
+    if child.returncode != 0:
+        raise AuditError(
+            f"expected the sealer of {layout.root} to end well, found exit code {child.returncode}: {complaint}"
+        )
+    try:
+        quarantined = int(orjson.loads(child.stdout)["quarantined"])
+    except (ValueError, TypeError, KeyError):
+        # Its output isn't shown: whatever was run there was given the keys.
+        raise AuditError(
+            f"expected {python} to run the sealer of {layout.root}, found no result of it: {hint}; {complaint}"
+        ) from None
+    if quarantined:
+        _log.warning(
+            "sealing set %d journal lines aside that can't be believed: a killed process tore them, or somebody "
+            "changed them; they lie with the reasons in %s, and `auditkit integrity` says which events are missing",
+            quarantined,
+            layout.quarantine,
+        )
 
 
 def needs_sealing(layout: Layout) -> bool:
     """Tell whether the journals of dead writers have grown to be worth a sealing, or are of an earlier day."""
-    parts = journal.list_parts(layout)
     day = today()
     count = size = 0
-    for part in parts:
-        writer_day = read_writer_day(part.writer)
+    for part in journal.list_parts(layout):
         if journal.is_owned(part):
             continue
+        writer_day = read_writer_day(part.writer)
         if writer_day is not None and writer_day < day:
             return True
-        count += 1
-        try:
+        with suppress(FileNotFoundError):
             size += part.path.stat().st_size
-        except FileNotFoundError:
-            continue
-    return count >= DEAD_PARTS or size >= DEAD_BYTES
+            count += 1
+        if count >= DEAD_PARTS or size >= DEAD_BYTES:
+            return True
+    return False
 
 
 class Housekeeper:
-    """A daemon thread that starts the sealer when it is asked to, and when the UTC day ends.
+    """A daemon thread that starts the sealer when it is asked to, and that ends and seals the UTC day when it is over.
+
+    A process that records nothing after midnight would else keep its yesterday open until it does.
 
     Args:
-        start: Starts a sealer and returns it.
-        report: Called with what went wrong, in words.
+        layout: The store's paths.
+        keys: The store's keys.
+        clock: Tells the time, in microseconds since 1970.
+        spread_seconds: Longest pause between the day's end and the look whether somebody has sealed it.
+
+    Attributes:
+        close_past: Called with the time, in microseconds since 1970, to end the chains of days that are over.
     """
 
-    def __init__(self, start: Callable[[], subprocess.Popen[bytes] | None], report: Callable[[str], None]) -> None:
-        self._start = start
-        self._report = report
+    def __init__(
+        self,
+        layout: Layout,
+        keys: Keys,
+        *,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+        spread_seconds: float = SPREAD_SECONDS,
+    ) -> None:
+        self.close_past: Callable[[int], None] = lambda _now_us: None
+        self._layout = layout
+        self._keys = keys
+        self._clock = clock
+        self._spread_seconds = spread_seconds
         self._wake = threading.Event()
         self._stopped = False
         self._thread: threading.Thread | None = None
         self._pid = 0
 
-    def _ensure_running(self) -> None:
-        """Start the thread if it isn't running in this process; a forked child has none."""
-        if self._pid != os.getpid() and not self._stopped:
-            self._pid = os.getpid()
-            self._wake = threading.Event()
-            self._thread = threading.Thread(target=self._run, name="auditkit-housekeeper", daemon=True)
-            try:
-                self._thread.start()
-            except RuntimeError as error:
-                # Too many threads, or the interpreter is ending; the next sealer takes the journals.
-                self._pid = 0
-                self._report(f"the thread that seals can't be started ({error})")
+    def watch(self) -> None:
+        """Start the thread if it isn't running in this process (a forked child has none); returns at once."""
+        # Without a thread, as where there are too many, the next event or another process seals the day.
+        self._start()
 
     def request(self) -> None:
         """Ask for a sealing soon; returns at once."""
-        self._ensure_running()
+        if problem := self._start():
+            _log_failure(f"the thread that seals can't be started ({problem})")
         self._wake.set()
 
     def stop(self) -> None:
@@ -162,23 +240,40 @@ class Housekeeper:
         if self._pid == os.getpid():  # in a forked child the event's lock may be one that nobody will ever release
             self._wake.set()
 
+    def _start(self) -> RuntimeError | None:
+        if self._pid != os.getpid() and not self._stopped:
+            self._pid = os.getpid()
+            self._wake = threading.Event()
+            self._thread = threading.Thread(target=self._run, name="auditkit-housekeeper", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError as error:
+                self._pid = 0
+                return error
+        return None
+
     def _run(self) -> None:
         while True:
-            self._wake.wait(_seconds_to_midnight())
+            asked = self._wake.wait(self._seconds_to_day_end())
             if self._stopped:
                 return
-            self._wake.clear()
             try:
-                child = self._start()
-                if child is None:
-                    continue
-                _, complaint = child.communicate()
-                if child.returncode not in (0, None):
-                    self._report(complaint.decode(errors="replace").strip()[-2000:])
-            except OSError as error:
-                self._report(f"the sealer can't be started ({error})")
+                if asked or self._end_day():
+                    self._wake.clear()
+                    run_sealer(self._layout, self._keys, live=False, wait=False)
+            except (AuditError, OSError) as error:
+                _log_failure(error)
+
+    def _end_day(self) -> bool:
+        """End the chains of days that are over; tells whether a while later there still is something to seal."""
+        self.close_past(self._clock())
+        asked = self._wake.wait(random.uniform(0, self._spread_seconds))
+        return not self._stopped and (asked or needs_sealing(self._layout))
+
+    def _seconds_to_day_end(self) -> float:
+        past_us = (self._clock() - AFTER_MIDNIGHT_SECONDS * 1_000_000) % DAY_US
+        return (DAY_US - past_us) / 1e6
 
 
-def _seconds_to_midnight() -> float:
-    now_us = time.time_ns() // 1000
-    return (DAY_US - now_us % DAY_US) / 1e6 + AFTER_MIDNIGHT_SECONDS
+def _log_failure(problem: object) -> None:
+    _log.warning("sealing failed; the journals are untouched and the next sealing takes them: %s", problem)

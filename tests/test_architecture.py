@@ -79,6 +79,17 @@ def committed_files() -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
+def test_a_system_without_posix_locks_is_told_so(tmp_path: Path) -> None:
+    """Where Python has no fcntl, as on Windows, importing any part says what is needed."""
+    for module in ("auditkit", "auditkit.store.layout"):
+        program = f"import sys; sys.modules['fcntl'] = None; import {module}"
+        finished = subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert finished.returncode == 1
+        assert "ImportError: auditkit needs a POSIX system" in finished.stderr
+
+
 def test_recording_loads_no_heavy_library(tmp_path: Path) -> None:
     """An application that only records pays for no library of the reading side."""
     finished = subprocess.run([sys.executable, "-c", RECORD], cwd=tmp_path, capture_output=True, text=True, check=False)

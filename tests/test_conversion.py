@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import enum
+import io
 import json
+import re
 import sys
 import types
 import weakref
+from array import array
 from base64 import b64decode
-from collections import ChainMap, OrderedDict, UserDict, namedtuple
+from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, UserString, defaultdict, deque, namedtuple
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from fractions import Fraction
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from unittest.mock import MagicMock
@@ -60,6 +66,13 @@ class Model:
 
     def model_dump(self) -> dict[str, Any]:
         return {"name": "Ana", "since": date(2026, 11, 23)}
+
+
+class Folder:
+    """A path of bytes that are no text."""
+
+    def __fspath__(self) -> bytes:
+        return b"in/\xff"
 
 
 class Text(str):
@@ -112,6 +125,21 @@ TABLE: list[tuple[Any, Any]] = [
     (Decimal("NaN"), "NaN"),
     (UUID(int=2), "00000000-0000-0000-0000-000000000002"),
     (PurePosixPath("a/b"), "a/b"),
+    (Folder(), "in/\ufffd"),
+    (Fraction(1, 3), "1/3"),
+    (Fraction(4, 2), "2"),
+    (ip_address("192.0.2.1"), "192.0.2.1"),
+    (ip_address("2001:db8::1"), "2001:db8::1"),
+    (ip_network("192.0.2.0/24"), "192.0.2.0/24"),
+    (ip_interface("192.0.2.1/24"), "192.0.2.1/24"),
+    (UserString("text"), "text"),
+    # numbers and patterns
+    (1.5 - 2j, {"$complex": [1.5, -2.0]}),
+    (complex("nan+infj"), {"$complex": [{"$float": "NaN"}, {"$float": "Infinity"}]}),
+    (range(3), {"$range": [0, 3, 1]}),
+    (range(10**30, 0, -2), {"$range": [{"$int": "1" + "0" * 30}, 0, -2]}),
+    (re.compile("^L-\\d+$"), {"$pattern": "^L-\\d+$", "$flags": 32}),
+    (re.compile(b"a", re.IGNORECASE), {"$pattern": {"$base64": "YQ=="}, "$flags": 2}),
     # bytes
     (b"\x00\xff", {"$base64": "AP8="}),
     (bytearray(b"a"), {"$base64": "YQ=="}),
@@ -120,7 +148,15 @@ TABLE: list[tuple[Any, Any]] = [
     ({"b", "a"}, ["a", "b"]),
     (frozenset({2, 10, 1}), [1, 10, 2]),
     ({(1, 2), "x"}, ["x", [1, 2]]),
+    (deque([1, {2}], maxlen=5), [1, [2]]),
+    (UserList([1, 2]), [1, 2]),
+    (array("d", [0.5, float("nan")]), [0.5, {"$float": "NaN"}]),
+    ({"a": 1}.values(), [1]),
+    ({"b": 1, "a": 2}.keys(), ["a", "b"]),
     (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
+    (Counter("aab"), {"a": 2, "b": 1}),
+    (defaultdict(list, {1: [2]}), {"1": [2]}),
+    (types.SimpleNamespace(lead="L-1", tags={"vip"}), {"lead": "L-1", "tags": ["vip"]}),
     (UserDict({"a": 1}), {"a": 1}),
     (ChainMap({"a": 1}, {"a": 2}), {"a": 1}),
     (types.MappingProxyType({"a": 1}), {"a": 1}),
@@ -159,7 +195,8 @@ TABLE: list[tuple[Any, Any]] = [
     (np.timedelta64("NaT"), None),
     (np.ma.masked, None),
     (np.longdouble(1), {"$unconvertible": "numpy.longdouble"}),
-    (np.complex128(1j), {"$unconvertible": "builtins.complex"}),
+    (np.complex128(1j), {"$complex": [0.0, 1.0]}),
+    (np.complex64(1j), {"$complex": [0.0, 1.0]}),
     # pandas
     (pd.NaT, None),
     (pd.NA, None),
@@ -174,6 +211,15 @@ TABLE: list[tuple[Any, Any]] = [
         pd.DataFrame({"n": [1, 2], "t": [pd.Timestamp("2026-11-23"), pd.NaT]}),
         [{"n": 1, "t": "2026-11-23T00:00:00"}, {"n": 2, "t": None}],
     ),
+    # classes and functions
+    (int, {"$class": "builtins.int"}),
+    (Lead, {"$class": f"{__name__}.Lead"}),
+    (Colour, {"$class": f"{__name__}.Colour"}),
+    (len, {"$function": "builtins.len"}),
+    (json.dumps, {"$function": "json.dumps"}),
+    (Model().model_dump, {"$function": f"{__name__}.Model.model_dump"}),
+    ([].append, {"$function": "list.append"}),
+    (lambda: 1, {"$function": f"{__name__}.<lambda>"}),
     # exceptions
     (KeyError("x"), {"type": "KeyError", "message": "'x'"}),
     # texts that UTF-8 can't hold
@@ -181,11 +227,10 @@ TABLE: list[tuple[Any, Any]] = [
     ({"\udfff": "\ud83d\ude00"}, {"\ufffd": "\U0001f600"}),
     # anything else
     (object(), {"$unconvertible": "builtins.object"}),
-    (len, {"$unconvertible": "builtins.builtin_function_or_method"}),
-    (int, {"$unconvertible": "builtins.type"}),
-    (Lead, {"$unconvertible": "builtins.type"}),
-    (1j, {"$unconvertible": "builtins.complex"}),
-    (range(3), {"$unconvertible": "builtins.range"}),
+    (iter([1]), {"$unconvertible": "builtins.list_iterator"}),
+    ((number for number in [1]), {"$unconvertible": "builtins.generator"}),
+    (map(str, [1]), {"$unconvertible": "builtins.map"}),
+    (io.StringIO("text"), {"$unconvertible": "_io.StringIO"}),
 ]
 
 
@@ -343,6 +388,105 @@ def test_an_object_that_fails_is_named_and_costs_nothing_else(make: Callable[[],
         "bad": marker,
         "after": [[2]],
     }
+
+
+class Raising(Exception):
+    """Raises whatever it is told to, wherever a conversion runs its code."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        super().__init__()
+        self._error = error
+
+    def __fspath__(self) -> str:
+        raise self._error
+
+    def __str__(self) -> str:
+        raise self._error
+
+    def model_dump(self) -> None:
+        raise self._error
+
+
+class RaisingMapping(UserDict[str, type[BaseException]]):
+    def items(self) -> Any:
+        raise self["error"]
+
+
+class RaisingModel:
+    def __init__(self, error: type[BaseException]) -> None:
+        self.model_dump = Raising(error).model_dump
+
+
+@dataclasses.dataclass
+class RaisingRecord:
+    error: type[BaseException]
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "error":
+            raise object.__getattribute__(self, "error")
+        return object.__getattribute__(self, name)
+
+
+RAISING: list[Callable[[type[BaseException]], Any]] = [
+    Raising,
+    RaisingModel,
+    RaisingRecord,
+    lambda error: RaisingMapping(error=error),
+    lambda error: {Raising(error): 1, "b": {2}},
+    lambda error: [Proxy(Raising(error))],
+]
+
+
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit, RuntimeError])
+@pytest.mark.parametrize("make", RAISING)
+def test_an_exit_that_a_value_raises_is_no_exit(make: Callable[[Any], Any], error: type[BaseException]) -> None:
+    """A value whose code calls sys.exit costs itself, not the event and not the application."""
+    value = json.loads(encode_details({"before": 1, "bad": make(error), "after": {2}}))
+    assert (value["before"], value["after"]) == (1, [2])
+    assert "$unconvertible" in json.dumps(value["bad"])
+
+
+def test_a_class_that_hides_its_name_is_named_nevertheless() -> None:
+    """A metaclass whose code fails has no say in a marker."""
+
+    class Hiding(type):
+        def __getattribute__(cls, name: str) -> Any:
+            raise SystemExit
+
+    class Hidden(metaclass=Hiding):
+        pass
+
+    name = f"{__name__}.test_a_class_that_hides_its_name_is_named_nevertheless.<locals>.Hidden"
+    assert json.loads(encode_details([Hidden(), {Hidden(): 1}])) == [
+        {"$unconvertible": name},
+        {f"$unconvertible:{name}": 1},
+    ]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, asyncio.CancelledError])
+def test_what_ends_a_program_from_outside_goes_on_its_way(error: type[BaseException]) -> None:
+    """Ctrl-C and a cancellation during a conversion aren't swallowed."""
+    with pytest.raises(error):
+        encode_details({"bad": RaisingRecord(error), "other": {1}})
+
+
+def test_a_value_that_fails_through_a_class_s_call_is_no_interruption() -> None:
+    """Neither SIG_DFL nor SIG_IGN, which are members of an enumeration, passes for a handler."""
+
+    class Odd:
+        def model_dump(self) -> Any:
+            return Colour("no colour")
+
+    assert json.loads(encode_details([Odd()]))[0]["$unconvertible"].endswith("Odd")
+
+
+def test_an_attrs_class_is_an_object() -> None:
+    """Classes that attrs made are told by what it leaves in them, with or without slots."""
+    attrs = pytest.importorskip("attrs")
+    for slots in (True, False):
+        kind = attrs.make_class("Lead", {"name": attrs.field(), "tags": attrs.field(factory=set)}, slots=slots)
+        assert json.loads(encode_details(kind("Ana"))) == {"name": "Ana", "tags": []}
+        assert json.loads(encode_details([kind])) == [{"$class": f"{__name__}.Lead"}]
 
 
 @pytest.mark.parametrize("value", [FailingDate(2026, 1, 1), EndlessModel(), MagicMock(), [MagicMock()]])

@@ -53,6 +53,7 @@ MAX_REJECTS: Final = 100_000
 
 _BATCH_ROWS: Final = 20_000
 _BATCH_BYTES: Final = 16 << 20
+_ZONELESS_ROWS: Final = 1_000
 _LARGE: Final = 500_000  # from this length on, a row may be too large for an event
 _MAX_TYPES: Final = 1_000
 _OTHER_TYPES: Final = "(other types)"
@@ -405,6 +406,8 @@ class _Import:
         self._types: dict[str, int] = {}
         self._pending: list[_Pending] = []
         self._pending_bytes = 0
+        self._zoneless: list[tuple[int, int | None, Unusable, Raw]] = []
+        self._zoneless_bytes = 0
         self._started = False
         self._recording = False  # a batch, whose rows are in the order of their days
         self._complete = True
@@ -421,6 +424,7 @@ class _Import:
                     self._take(number, *line_and_more)
                     if interrupted.is_set():
                         self._stop(opened)
+                self._refuse_zoneless()
                 self._record_pending()
                 self._check_unchanged()
                 if self._started:
@@ -484,15 +488,19 @@ class _Import:
                 if size is None or size > _LARGE:
                     check_size(details, fields)
             except Unusable as problem:
-                if isinstance(problem, ZoneMissing) and not self._started and not self._pending:
-                    raise UsageError(
-                        f"{problem.detail}: give the zone of such times, for instance tz='UTC' or "
-                        "tz='Europe/Berlin' (nothing was recorded)"
-                    ) from None
+                if isinstance(problem, ZoneMissing) and not self._started and not self._pending and self._skip == 0:
+                    self._row = number
+                    self._zoneless.append((number, line, problem, raw))
+                    self._zoneless_bytes += _measure(raw) or 0
+                    if len(self._zoneless) >= _ZONELESS_ROWS or self._zoneless_bytes >= _BATCH_BYTES:
+                        self._refuse_zoneless()
+                    return
                 self._rejects.add(number, line, problem, raw)
                 self._row = number
                 return
             self._row = number
+            if self._zoneless:
+                self._reject_zoneless()
             self._pending.append((fields["time"].toordinal(), number, line, raw, kind, details, fields))
             self._pending_bytes += size or 0
             if len(self._pending) >= _BATCH_ROWS or self._pending_bytes >= _BATCH_BYTES:
@@ -503,6 +511,24 @@ class _Import:
                 self._complete = False
             self._rejects.add(number, line, row, raw)
             self._row = number
+
+    def _refuse_zoneless(self) -> None:
+        """Refuse a file of which no row so far says its zone: one answer makes events of all of them.
+
+        Raises:
+            UsageError: If there were such rows; they are held back as long as no other row became an event.
+        """
+        if self._zoneless:
+            raise UsageError(
+                f"{self._zoneless[0][2].detail}, and none of the {self._row:,} rows read says its zone: give the zone "
+                "of such times, for instance tz='UTC' or tz='Europe/Berlin' (nothing was recorded)"
+            )
+
+    def _reject_zoneless(self) -> None:
+        """Reject the rows without a zone that stood before the first with one: they are bad rows of a sound file."""
+        for number, line, problem, raw in self._zoneless:
+            self._rejects.add(number, line, problem, raw)
+        self._zoneless.clear()
 
     def _record_pending(self) -> None:
         """Record the batch, day by day."""
@@ -547,6 +573,7 @@ class _Import:
 
     def _stop(self, opened: Opened) -> None:
         """Stop between two rows, and let the interrupt take its course."""
+        self._reject_zoneless()
         self._leave(opened)
         raise KeyboardInterrupt(f"stopped behind row {self._row}: skip={self._row} goes on there")
 

@@ -58,6 +58,7 @@ class Recorder:
         signs: Whether events are signed.
         on_failure: ``"drop"`` never breaks the application, ``"raise"`` gives it the OSError.
         on_part: Called without arguments when a part is finished; it must return at once.
+        on_writer: Called without arguments when a chain was opened; it must return at once.
     """
 
     def __init__(
@@ -70,12 +71,14 @@ class Recorder:
         signs: bool = True,
         on_failure: OnFailure = "drop",
         on_part: Callable[[], None] = lambda: None,
+        on_writer: Callable[[], None] = lambda: None,
     ) -> None:
         self.layout = layout
         self._terms = WriterTerms(layout, store, keys, signs, on_failure, Waiting(), self._write_waiting)
         self.number = next(_numbers)
         self._max_part_bytes = max_part_bytes or (1 << 62)
         self._on_part = on_part
+        self._on_writer = on_writer
         self._make_lock()
         self._busy = False
         self._nested: Recorder | None = None
@@ -241,6 +244,7 @@ class Recorder:
             before = self._current
             writer = Writer(self._terms, day, before.name if before else self._parent, now_us, time_us)
             self._writers[day] = writer
+            self._on_writer()
             if before is not None and before.end_us <= writer.start_us and writer.end_us > now_us >= writer.start_us:
                 # Midnight: yesterday's chain is complete, and its partition can be sealed.
                 self._close_writer(find_day(before.start_us))
@@ -264,8 +268,10 @@ class Recorder:
             raise error
         self._lost += 1
         self._retry_at = time.monotonic() + RETRY_SECONDS
+        # An OSError's text names the file, which is another at each try: the same warning would be given each time.
+        why = error.strerror if isinstance(error, OSError) else error
         warn(
-            f"no journal can be opened in {self.layout.journal}, so events are counted, not kept ({error}): "
+            f"no journal can be opened in {self.layout.journal}, so events are counted, not kept ({why}): "
             "restore the folder or the key file"
         )
         return NOT_KEPT
@@ -310,6 +316,22 @@ class Recorder:
                 writer.rotate(now_us)
         if self._nested is not None:
             self._nested.rotate()
+
+    def close_past(self, now_us: int) -> None:
+        """Sign the ends of the chains whose UTC day is over, so that it can be sealed; lines that wait keep it open.
+
+        Args:
+            now_us: The clock's time, microseconds since 1970.
+
+        Raises:
+            OSError: If the disk refuses and ``on_failure`` is ``"raise"``.
+        """
+        with self._own() as owned:
+            past = [day for day, writer in self._writers.items() if writer.end_us <= now_us]
+            for day in past if owned else ():
+                self._close_writer(day)
+        if self._nested is not None:
+            self._nested.close_past(now_us)
 
     def _trusted(self) -> list[Writer]:
         for day, writer in list(self._writers.items()):

@@ -10,6 +10,7 @@ many were dropped, in their place in the chain.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import threading
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
@@ -416,6 +418,7 @@ class Writer:
             os.close(descriptor)
 
 
+_log = logging.getLogger("auditkit")
 _telling = threading.local()
 
 
@@ -426,8 +429,15 @@ def warn(message: str) -> None:
     _telling.now = True
     try:
         warnings.warn(message, RecordingWarning, stacklevel=5)
+    except Exception:  # noqa: BLE001 - ``-W error`` raises it, and a disk that refuses must not end the application
+        _log_once(message)
     finally:
         _telling.now = False
+
+
+@lru_cache(maxsize=64)
+def _log_once(message: str) -> None:
+    _log.warning("%s", message)
 
 
 def _prepare(key: bytes | None) -> tuple[Callable[[], _Hash], Callable[[], _Hash]]:

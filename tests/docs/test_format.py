@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import array
 import base64
+import collections
 import dataclasses
 import datetime
 import decimal
 import enum
+import fractions
 import hashlib
 import hmac
+import ipaddress
 import json
 import os
 import pathlib
@@ -17,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import types
 import uuid
 from collections import namedtuple
 from collections.abc import Callable, Iterator
@@ -333,8 +338,10 @@ def test_the_conversion_table_holds() -> None:
     inside_itself: dict[str, Any] = {}
     inside_itself["self"] = inside_itself
     names = {
-        "datetime": datetime, "decimal": decimal, "uuid": uuid, "pathlib": pathlib, "numpy": numpy, "pandas": pandas,
-        "Point": Point, "Pair": namedtuple("Pair", "x y"), "Colour": Colour, "inside_itself": inside_itself,
+        "array": array, "collections": collections, "fractions": fractions, "ipaddress": ipaddress, "re": re,
+        "types": types, "datetime": datetime, "decimal": decimal, "uuid": uuid, "pathlib": pathlib, "numpy": numpy,
+        "pandas": pandas, "Point": Point, "Pair": namedtuple("Pair", "x y"), "Colour": Colour,
+        "inside_itself": inside_itself,
     }  # fmt: skip
     rows = read_table("## What becomes of details", RECORDING)
     assert len(rows) > 20

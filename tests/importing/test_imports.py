@@ -210,13 +210,63 @@ def test_a_message_names_the_file_it_is_about(tmp_path: Path, memory: Memory) ->
         import_files([good, bad], memory, MAPPING)
 
 
-def test_a_time_without_a_zone_stops_the_import_before_it_begins(tmp_path: Path, memory: Memory) -> None:
-    """Not a million rejects, but one message that says what to give."""
-    file = write_lines(tmp_path / "rows.jsonl", [{"at": "2026-11-23T12:00:00", "kind": "x"}])
-    with pytest.raises(UsageError, match="give the zone of such times, for instance tz='UTC'"):
-        import_file(file, memory, MAPPING)
+ZONELESS = {"at": "2026-11-23T12:00:00", "kind": "x"}
+
+
+@pytest.mark.parametrize("rows", [1, 7, 1_500])
+def test_a_file_without_a_zone_stops_before_it_begins(tmp_path: Path, memory: Memory, rows: int) -> None:
+    """Not a million rejects, but one message that says what to give; a limited look says the same."""
+    file = write_lines(tmp_path / "rows.jsonl", [ZONELESS] * rows)
+    for limit in (None, 3):
+        with pytest.raises(UsageError, match="give the zone of such times, for instance tz='UTC'") as caught:
+            import_file(file, memory, MAPPING, limit=limit, rejects=tmp_path / "rejects")
+        assert f"none of the {min(rows, limit or 1_000):,} rows read says its zone" in str(caught.value)
     assert (memory.events, memory.marks) == ([], [])
-    assert import_file(file, memory, MAPPING.with_zone("UTC")).imported == 1
+    assert not (tmp_path / "rejects").exists()
+    assert import_file(file, memory, MAPPING.with_zone("UTC")).imported == rows
+
+
+@pytest.mark.parametrize("at", [0, 1, 3])
+def test_a_row_without_a_zone_among_others_is_a_reject(tmp_path: Path, memory: Memory, at: int) -> None:
+    """A bad row of a sound file costs itself only, also as the very first; it is counted, shown and kept."""
+    rows = [*ROWS[:at], ZONELESS, {"kind": "x"}, ZONELESS, *ROWS[at:]]
+    file = write_lines(tmp_path / "rows.jsonl", rows)
+    result = import_file(file, memory, MAPPING, rejects=tmp_path / "rejects")
+    assert memory.events == EVENTS
+    assert (result.imported, result.rejected, result.rows) == (3, 3, 6)
+    assert result.reasons == {"time without a zone": 2, "no time": 1}
+    kept = [json.loads(line) for line in (tmp_path / "rejects").read_text().splitlines()]
+    assert {entry["row"]: json.loads(entry["raw"]) for entry in kept} == {
+        at + 1: ZONELESS,
+        at + 2: {"kind": "x"},
+        at + 3: ZONELESS,
+    }
+    assert "carries no offset" in str(result)
+
+
+def test_the_rest_of_a_stopped_import_may_have_no_zone(tmp_path: Path, memory: Memory) -> None:
+    """Behind rows that were imported with their zones, rows without are rejects, and not a reason to stop."""
+    file = write_lines(tmp_path / "rows.jsonl", [*ROWS, ZONELESS])
+    assert import_file(file, memory, MAPPING, limit=3).imported == 3
+    result = import_file(file, memory, MAPPING, skip=3, rejects=tmp_path / "rejects")
+    assert (result.imported, result.rejected) == (0, 1)
+
+
+def test_an_interrupt_before_the_first_zone_loses_no_row(tmp_path: Path, memory: Memory) -> None:
+    """Where ``skip`` goes on behind rows that were held back, they are in the rejects."""
+
+    def interrupt(_done: int, _total: int, rows: int) -> None:
+        if rows >= 256:
+            signal.raise_signal(signal.SIGINT)
+
+    file = write_lines(tmp_path / "rows.jsonl", [ZONELESS] * 900 + ROWS)
+    with pytest.raises(KeyboardInterrupt, match=r"skip=\d+ goes on there") as stopped:
+        import_file(file, memory, MAPPING, rejects=tmp_path / "rejects", progress=interrupt)
+    skip = int(str(stopped.value).split("skip=")[1].split()[0])
+    assert len((tmp_path / "rejects").read_text().splitlines()) == skip
+    result = import_file(file, memory, MAPPING, skip=skip, rejects=tmp_path / "rejects")
+    assert (result.imported, result.rejected) == (3, 900 - skip)
+    assert memory.events == EVENTS
 
 
 def test_a_column_that_is_not_there_stops_the_import_before_it_begins(tmp_path: Path, memory: Memory) -> None:

@@ -6,6 +6,7 @@ Each prints an event's id only after the call that recorded it has returned, so 
 from __future__ import annotations
 
 import atexit
+import functools
 import gc
 import multiprocessing
 import os
@@ -226,6 +227,38 @@ def interrupt(store: str, what: str, count: str) -> None:
     report("raised", raised)
 
 
+def interrupt_conversion(store: str) -> None:
+    """Have signals arrive while a value's own code runs: their exceptions are the program's, its own are not."""
+    audit = open_logger(store)
+
+    class Lead:
+        def __init__(self, number: signal.Signals | None) -> None:
+            self.number = number
+
+        def model_dump(self) -> dict[str, str]:
+            if self.number is not None:
+                signal.raise_signal(self.number)
+            sys.exit("the value's own")
+
+    class Alarm:
+        def __call__(self, _number: int, _frame: FrameType | None) -> None:
+            raise TimeoutError
+
+        def leave(self, code: int, _number: int, _frame: FrameType | None) -> None:
+            sys.exit(code)
+
+    signal.signal(signal.SIGALRM, Alarm())
+    signal.signal(signal.SIGTERM, functools.partial(Alarm().leave, 3))
+    signal.signal(signal.SIGUSR1, lambda *_: sys.exit(4))
+    for number in (None, signal.SIGALRM, signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        for value in (Lead(number), {"lead": [Lead(number)], "tags": {1}}):
+            try:
+                report("recorded", audit.log_event("x", value).rpartition(":")[2])
+            except BaseException as error:  # noqa: BLE001
+                report(type(error).__name__, error)
+    audit.close()
+
+
 def terminate(store: str, how: str) -> None:
     """Record until SIGTERM comes, whose handler closes the logger and leaves, as services do."""
     audit = open_logger(store)
@@ -309,7 +342,6 @@ def outgrow(store: str, count: str) -> None:
 def exhaust_threads(store: str) -> None:
     """Record past the size limit in a process that can start no thread, so that no sealer is started."""
     audit = open_logger(store, max_file_size_mb=0.001, enable_rotation=True)
-    report(audit.log_event("x"))
     threading.stack_size(512 << 20)
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()  # noqa: PTH123, SIM115
     resource.setrlimit(resource.RLIMIT_AS, (used + (128 << 20), used + (128 << 20)))
@@ -317,6 +349,7 @@ def exhaust_threads(store: str) -> None:
         threading.Thread(target=int).start()
     except RuntimeError:
         report("no more threads")
+    report(audit.log_event("x"))
     for number in range(30):
         report(audit.log_event("x", {"number": number}, message="x" * 100))
 
@@ -363,11 +396,80 @@ def tear(store: str) -> None:
     audit.close()
 
 
+def outlive_refusals(store: str) -> None:
+    """Record while the journal's folder is away, then while no file may grow, and afterwards; print nothing else."""
+    audit = open_logger(store)
+    folder = Path(store, "journal")
+    for _ in range(3):
+        folder.rename(folder.with_name("away"))
+        for _ in range(2):
+            assert audit.log_event("lost") == ""
+            time.sleep(0.11)
+        folder.with_name("away").rename(folder)
+        time.sleep(0.11)
+        report(audit.log_event("after the folder"))
+        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, most))
+        waiting = [audit.log_event("waiting") for _ in range(5)]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        for event_id in waiting:
+            report(event_id)
+        time.sleep(0.11)
+        report(audit.log_event("after the limit"))
+        audit.close()
+        audit = open_logger(store)
+    audit.close()
+
+
 def rotate(store: str) -> None:
     """Record one event and have it sealed."""
     audit = open_logger(store)
     report(audit.log_event("x"))
     audit.rotate()
+
+
+def come_and_go(store: str, count: str) -> None:
+    """Fork so many processes, eight at a time, each of which opens a logger, records ten events and leaves."""
+    running = 0
+    for number in range(int(count)):
+        child = os.fork()
+        if child == 0:
+            audit = AuditLogger(store)
+            report(*[audit.log_event("x", {"process": number, "event": event}) for event in range(10)])
+            sys.exit(0)
+        running += 1
+        while running == 8 or (running and number + 1 == int(count)):
+            _, status = os.wait()
+            assert status == 0, status
+            running -= 1
+
+
+def rotate_among_strangers(store: str, folder: str) -> None:
+    """Have an event sealed from a working directory in which others may write, as an interactive session would."""
+    audit = open_logger(store)
+    report(audit.log_event("x"))
+    os.chdir(folder)
+    sys.path.insert(0, "")
+    audit.rotate()
+
+
+def watch_the_day(store: str) -> None:
+    """Print whether the thread that waits for midnight runs: before and after an event, and both in a forked child."""
+
+    def watches() -> bool:
+        return any(thread.name == "auditkit-housekeeper" for thread in threading.enumerate())
+
+    audit = open_logger(store, enable_rotation=True)
+    report(watches())
+    audit.log_event("x")
+    report(watches())
+    child = os.fork()
+    if child == 0:
+        report(watches())
+        audit.log_event("x")
+        report(watches())
+        sys.exit(0)
+    os.waitpid(child, 0)
 
 
 def wait(store: str) -> None:

@@ -279,6 +279,24 @@ def test_events_that_were_lost_are_counted_at_the_end_too(disk: Disk) -> None:
     check_sound(open_trail(disk.store))
 
 
+@pytest.mark.parametrize("filters", ["error", "default"])
+def test_a_warning_that_is_made_an_error_does_not_break_the_application(store: Path, filters: str) -> None:
+    """Under ``-W error`` too a disk that refuses is told once for each reason, and every event is kept or counted."""
+    ids, told = run("outlive_refusals", store, PYTHONWARNINGS=filters)
+    assert "" not in ids
+    assert told.count("events are counted, not kept (No such file or directory)") == 1
+    assert told.count("events can't be written to") == 1
+    assert ("RecordingWarning" in told) is (filters == "default")
+    writers = independent.check_journal(store, ROOT_KEY)
+    gaps = [
+        line.fields["details"] for lines in writers.values() for line in lines if line.fields["type"].endswith("gap")
+    ]
+    assert gaps == ['{"dropped":2}'] * 3
+    trail = open_trail(store)
+    assert sorted(read_ids(trail)) == sorted(ids)
+    check_sound(trail)
+
+
 def make_recorder(store: Path) -> Recorder:
     """Make a recorder, whose clock is an argument."""
     layout = Layout(store)

@@ -82,3 +82,18 @@ def test_finalisers_that_record(store: Path) -> None:
     ids, _ = run("finalise", store, 3000)
     assert len(ids) == len(set(ids)) > 5000
     check_recorded(store, ids)
+
+
+def test_signals_during_a_conversion(store: Path) -> None:
+    """A timeout, an exit on SIGTERM and Ctrl-C leave the call that converts; an exit of the value's own doesn't."""
+    out, _ = run("interrupt_conversion", store)
+    assert [line.strip() for line in out] == [
+        "recorded 1",
+        "recorded 2",
+        *["TimeoutError"] * 2,
+        *["SystemExit 3"] * 2,
+        *["SystemExit 4"] * 2,
+        *["KeyboardInterrupt"] * 2,
+    ]
+    [lines] = independent.check_journal(store, ROOT_KEY).values()
+    assert [line.fields["type"] for line in lines] == ["auditkit.opened", "x", "x", "auditkit.closed"]

@@ -253,21 +253,61 @@ def test_a_wrong_call_raises_at_the_caller(audit: AuditLogger, row: int) -> None
     assert audit.get_performance_stats("op") is None
 
 
-def test_wrong_settings_raise_before_anything_is_made(store: Path) -> None:
-    """Arguments that can't be meant leave no store behind."""
-    wrong: list[dict[str, Any]] = [
-        {"max_file_size_mb": 0},
-        {"max_file_size_mb": float("nan")},
-        {"max_file_size_mb": float("inf")},
-        {"retention_days": 0},
-        {"on_failure": "ignore"},
-        {"secret_key": "short"},
-        {"secret_key": SECRET, "key_file": "k"},
-    ]
-    for options in wrong:
-        with pytest.raises(UsageError, match="expected"):
-            AuditLogger(store, **options)
+SETTINGS: list[tuple[dict[str, Any], str]] = [
+    ({"path": 5}, "expected path as text or a pathlib.Path, found 5"),
+    ({"path": ""}, "expected path as text or a pathlib.Path, found ''"),
+    ({"path": b"audit"}, "expected path as text .*found b'audit'"),
+    ({"path": "a\0b"}, "expected path"),
+    ({"path": Unprintable()}, "found a Unprintable"),
+    ({"max_file_size_mb": 0}, "expected max_file_size_mb above 0, found 0"),
+    ({"max_file_size_mb": float("nan")}, "found nan"),
+    ({"max_file_size_mb": float("inf")}, "enable_rotation=False"),
+    ({"max_file_size_mb": "50"}, "expected max_file_size_mb above 0, found '50'"),
+    ({"max_file_size_mb": None}, "found None"),
+    ({"max_file_size_mb": True}, "found True"),
+    ({"retention_days": 0}, "retention_days of at least 1, found 0"),
+    ({"retention_days": "90"}, "expected whole retention_days of at least 1, found '90'"),
+    ({"retention_days": 1.5}, "found 1.5"),
+    ({"retention_days": None}, "found None"),
+    ({"enable_rotation": "no"}, "expected enable_rotation True or False, found 'no'"),
+    ({"enable_integrity": 0}, "expected enable_integrity True or False, found 0"),
+    ({"on_failure": "ignore"}, "expected on_failure 'drop' or 'raise', found 'ignore'"),
+    ({"on_failure": Unprintable()}, "found a Unprintable"),
+    ({"key_file": 7}, "expected key_file as text or a pathlib.Path, found 7"),
+    ({"key_file": ""}, "expected key_file"),
+    ({"secret_key": "short"}, "at least 16 bytes, found 5"),
+    ({"secret_key": SECRET, "key_file": "k"}, "found both"),
+]
+
+
+@pytest.mark.parametrize("row", range(len(SETTINGS)))
+def test_wrong_settings_raise_before_anything_is_made(store: Path, row: int) -> None:
+    """An argument that can't be meant is named with what was expected and found, and leaves no store behind."""
+    options, message = SETTINGS[row]
+    with pytest.raises(UsageError, match=message):
+        AuditLogger(**{"path": store, "secret_key": None if "key_file" in options else SECRET, **options})
     assert not store.exists()
+
+
+@pytest.mark.parametrize(
+    "secret", [12345678901234567890, ["a secret that nobody may see"], "a secret that nobody may see \udc80"]
+)
+def test_a_secret_of_a_wrong_kind_is_never_shown(store: Path, secret: Any) -> None:
+    """Neither the message nor anything the exception carries has the secret."""
+    with pytest.raises(UsageError, match="expected a secret key") as caught:
+        AuditLogger(store, secret_key=secret)
+    told = "".join(traceback.format_exception(caught.value))
+    assert "12345678901234567890" not in told
+    assert "nobody may see" not in told
+    assert caught.value.__context__ is None
+    assert not store.exists()
+
+
+@pytest.mark.parametrize("path", [5, "", b"audit"])
+def test_the_one_logger_of_no_path(path: Any) -> None:
+    """`get_audit_logger` checks its path as `AuditLogger` does."""
+    with pytest.raises(UsageError, match=r"expected path as text or a pathlib\.Path"):
+        get_audit_logger(path)
 
 
 class Name(str):
