@@ -60,8 +60,9 @@ def test_weeks_begin_on_monday() -> None:
 )
 def test_listed_buckets_hold_every_moment_of_their_range(moment: datetime, span: int, tz: str, freq: str) -> None:
     """The bucket of any moment is listed, is the last one that begins before it, and the list ascends."""
-    listed = list_buckets(moment, moment + timedelta(seconds=span), freq, tz)
-    times = pd.Series(pd.DatetimeIndex([moment, moment + timedelta(seconds=span - 1)]).as_unit("us"))
+    end = moment + timedelta(seconds=span)
+    listed = list_buckets(moment, end, freq, tz)
+    times = pd.Series(pd.DatetimeIndex([moment, end - timedelta(microseconds=1)]).as_unit("us"))
     found = bucket_times(times, freq, tz)
     assert listed.is_monotonic_increasing
     assert listed.is_unique
