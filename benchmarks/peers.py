@@ -9,15 +9,20 @@ system when the call returns; only auditkit's is signed and chained.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
+from time import time_ns
 
 import orjson
 import structlog
 from pythonjsonlogger.json import JsonFormatter
 
 from auditkit import AuditLogger
+from auditkit.event import GENESIS, make_fields
+from auditkit.keys import prepare_hmac
 
 DETAILS = {"source": "web form", "score": 0.75, "campaign": "autumn"}
 SECRET = "a secret for benchmarks only"
@@ -29,6 +34,30 @@ def make_auditkit(folder: Path, *, rotate: bool = False) -> Callable[[int], None
     def run(calls: int) -> None:
         for _ in range(calls):
             log_event("lead.ingested", DETAILS, "ana", "L-12345", "intake")
+
+    return run
+
+
+def make_bare(folder: Path) -> Callable[[int], None]:
+    """Make a loop of the steps that the format demands and nothing else: what no API around them could undercut."""
+    descriptor = os.open(folder / "bare.jsonl", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    inner_state, outer_state = prepare_hmac(bytes(32))
+    copy_inner, copy_outer, copy_leaf = inner_state.copy, outer_state.copy, hashlib.sha256(b"\0").copy
+
+    def run(calls: int) -> None:
+        prev = GENESIS
+        for seq in range(calls):
+            fields = make_fields("lead.ingested", time_ns() // 1000, orjson.dumps(DETAILS).decode())
+            fields["store"], fields["writer"], fields["seq"], fields["epoch"] = "s" * 26, "20261123-" + "a" * 16, seq, 0
+            fields["actor"], fields["lead_id"], fields["workflow"] = "ana", "L-12345", "intake"
+            body = orjson.dumps(fields)
+            inner, outer, leaf = copy_inner(), copy_outer(), copy_leaf()
+            inner.update(prev + body)
+            outer.update(inner.digest())
+            line = b'%b,"mac":"%b"}\n' % (body[:-1], outer.hexdigest().encode())
+            os.write(descriptor, line)
+            leaf.update(line[:-1])
+            prev = leaf.digest()
 
     return run
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import perf_counter
 
 from benchmarks.measuring import Figure, compare, median, run_python, time_in_turns
-from benchmarks.peers import make_auditkit, make_logging, make_structlog
+from benchmarks.peers import make_auditkit, make_bare, make_logging, make_structlog
 
 CALLS = 5_000
 TURNS = 60
@@ -21,6 +21,7 @@ def measure_single(folder: Path) -> list[Figure]:
         "auditkit": make_auditkit(folder),
         "logging": make_logging(folder),
         "structlog": make_structlog(folder),
+        "bare loop": make_bare(folder),
     }
     times = time_in_turns(loops, CALLS, TURNS)
     microseconds = {name: median(values) for name, values in times.items()}
@@ -28,6 +29,7 @@ def measure_single(folder: Path) -> list[Figure]:
     return [
         Figure("log_event, against logging with a JSON formatter", compare(times, "logging", "auditkit"), "×", 2.5),
         Figure("log_event, against structlog with orjson", compare(times, "structlog", "auditkit"), "×", 1.2),
+        Figure("its steps in a bare loop, against structlog", compare(times, "structlog", "bare loop"), "×"),
         Figure("log_event, one core", 1e6 / microseconds["auditkit"], "events/s", 100_000, note=note),
     ]
 
