@@ -17,7 +17,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -29,12 +28,13 @@ from auditkit.chains import KeyTable, WriterKeys
 from auditkit.errors import AuditError, StoreDamaged
 from auditkit.event import MAX_LINE_BYTES, NEWER
 from auditkit.keys import Keys
-from auditkit.store import durable, engine, journal, ledger, segments
+from auditkit.store import durable, engine, journal, ledger
 from auditkit.store.description import StoreDescription, read_description, set_public_key
 from auditkit.store.journal import Part
 from auditkit.store.keyring import read_secret
 from auditkit.store.layout import Layout, is_staged_name, name_segment, read_writer_day, today
 from auditkit.store.ledger import FORGED, Commit, LeafRange, LedgerState, SegmentEntry
+from auditkit.store.openings import Openings
 from auditkit.store.runs import Head
 from auditkit.store.segment_writer import UNSIGNED, Reject, SealedSegment, SegmentWriter
 from auditkit.store.segments import CHUNK_BYTES
@@ -219,7 +219,7 @@ def _choose_parts(layout: Layout, *, live: bool) -> dict[date, dict[str, list[Pa
 def _write_segments(layout: Layout, state: LedgerState, keys: Keys, *, live: bool) -> _Plan:
     plan = _Plan(layout)
     signers = WriterKeys(state.store, KeyTable(keys, keys.count_drawn(state.store)))
-    find_opened = partial(_find_opened, layout, state)
+    openings = Openings(layout, state)
     kept: list[Part] = []
     heads = {writer: Head(head.next, head.link, head.closed) for writer, head in state.heads.items()}
     held = _list_held(state)
@@ -232,7 +232,7 @@ def _write_segments(layout: Layout, state: LedgerState, keys: Keys, *, live: boo
                     continue
                 if segment is None:
                     path = layout.staging / f"writing-{os.getpid()}-{len(plan.segments)}.parquet"
-                    segment = SegmentWriter(path, state.store, day, heads, held, signers, find_opened)
+                    segment = SegmentWriter(path, state.store, day, heads, held, signers, openings)
                 rejects = segment.add(writer, lines, number, follower)
                 if rejects and rejects[0].number == 1 and rejects[0].reason.startswith(NEWER):
                     # A newer auditkit's journal is not damaged: it stays for a sealer that knows its version. A
@@ -249,15 +249,6 @@ def _write_segments(layout: Layout, state: LedgerState, keys: Keys, *, live: boo
     for part in kept:
         plan.sizes.pop(part, None)
     return plan
-
-
-def _find_opened(layout: Layout, state: LedgerState, writer: str) -> str | None:
-    """Find the details of a writer's first event in the segment that an earlier sealing put it in."""
-    for entry in state.segments.values():
-        if any(run.writer == writer and run.first == 0 for run in entry.runs):
-            path = segments.locate_segment(layout, entry.path)
-            return None if path is None else segments.read_opened(path, writer)
-    return None
 
 
 def _list_held(state: LedgerState) -> dict[str, list[tuple[int, int]]]:

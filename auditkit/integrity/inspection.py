@@ -12,10 +12,11 @@ from auditkit.chains import MAX_EPOCH, KeyTable, Row, WriterKeys, read_number
 from auditkit.event import LINE_TAIL_BYTES
 from auditkit.integrity.findings import Finding, Kind, Severity, to_moment
 from auditkit.keys import Keys
-from auditkit.store import engine, journal, ledger, segments
+from auditkit.store import engine, journal, ledger
 from auditkit.store.description import StoreDescription
 from auditkit.store.layout import Layout, read_writer_day
 from auditkit.store.ledger import LedgerState
+from auditkit.store.openings import Openings
 
 if TYPE_CHECKING:
     import duckdb
@@ -70,6 +71,7 @@ class Inspection:
     time_max: int | None = None
     done: int = 0
     total: int = 0
+    _openings: Openings | None = None
     _connection: duckdb.DuckDBPyConnection | None = None
 
     @property
@@ -216,12 +218,11 @@ class Inspection:
         """Learn which key a writer signs with from the segment that holds its first event."""
         if writer in self.numbers:
             return
-        for entry in state.segments.values():
-            if any(run.writer == writer and run.first == 0 for run in entry.runs):
-                path = segments.locate_segment(self.layout, entry.path)
-                if path is not None:
-                    self.learn_number(writer, segments.read_opened(path, writer))
-                return
+        if self._openings is None:
+            self._openings = Openings(self.layout, state)
+        details = self._openings.find(writer)
+        if details is not None:
+            self.learn_number(writer, details)
 
 
 def add_extent(extents: dict[str, Extent], file: str, writer: str, rows: Sequence[Row]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -13,6 +12,7 @@ from auditkit.errors import FormatUnknown, StoreDamaged, explain_missing
 from auditkit.event import CLOSED, DAY_US, GAP, hash_line, make_schema, parse_line
 from auditkit.store import engine
 from auditkit.store.layout import find_day, read_writer_day, start_of_day
+from auditkit.store.openings import Openings
 from auditkit.store.runs import Head, Run, read_dropped
 from auditkit.store.segments import ROW_GROUP_ROWS, digest_file, parse_lines
 
@@ -86,7 +86,7 @@ class SegmentWriter:
         heads: Where each writer's chain has got to; moved on by what is added.
         held: For each writer the sequence numbers, first to last, that earlier commits hold.
         signers: The writers' keys: with them a line that its writer didn't sign is set aside.
-        find_opened: Gives the details of a writer's first event from an earlier segment, which say which key it has.
+        openings: The first events that are in earlier segments; they say which key their writer has.
     """
 
     path: Path
@@ -95,7 +95,7 @@ class SegmentWriter:
     heads: dict[str, Head]
     held: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     signers: WriterKeys | None = None
-    find_opened: Callable[[str], str | None] | None = None
+    openings: Openings | None = None
     rows: int = 0
     _tables: list[Any] = field(default_factory=list)
     _waiting: int = 0
@@ -190,8 +190,8 @@ class SegmentWriter:
         rows = _list_rows(table, lines)
         if not self.signers.knows(writer):
             opened = [table.column("details")[i].as_py() for i, row in enumerate(rows) if row.seq == 0]
-            if not opened and self.find_opened is not None:
-                opened = [self.find_opened(writer)]
+            if not opened and self.openings is not None:
+                opened = [self.openings.find(writer)]
             number = read_number(opened[0]) if opened else None
             if number is None:
                 return None

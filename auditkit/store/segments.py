@@ -280,7 +280,7 @@ def read_tables(path: Path, rows: int = ROW_GROUP_ROWS // 2) -> Iterator[pa.Tabl
         file.close()
 
 
-def read_doubtful_tables(path: Path, max_rows: int) -> Iterator[pa.Table]:
+def read_doubtful_tables(path: Path, max_rows: int, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """Read a file that nothing vouches for, as `read_tables` does, without believing what it says of its size.
 
     A few hundred bytes of Parquet can stand for gigabytes: a text is stored once, and a number says how often it is
@@ -289,19 +289,22 @@ def read_doubtful_tables(path: Path, max_rows: int) -> Iterator[pa.Table]:
     Args:
         path: The file.
         max_rows: Most rows that are read.
+        columns: Which columns are read, in the order of the schema; None for all.
 
     Raises:
         StoreDamaged: If it isn't a sound segment, or too large.
     """
     open_segment(path).close()
     schema = make_schema()
+    if columns is not None:
+        schema = pa.schema([schema.field(name) for name in columns])
     texts = [field.name for field in schema if field.type == pa.string()]
     rows = size = 0
     try:
         with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=texts) as file:
             if file.metadata.num_rows > max_rows:
                 raise StoreDamaged(f"expected at most {max_rows} rows in {path}, found {file.metadata.num_rows}")
-            for batch in file.iter_batches(batch_size=DOUBTFUL_ROWS, use_threads=False):
+            for batch in file.iter_batches(batch_size=DOUBTFUL_ROWS, columns=columns, use_threads=False):
                 rows += batch.num_rows
                 size += sum(_measure(batch.column(name)) for name in texts)
                 if rows > max_rows or size > DOUBTFUL_BYTES:
@@ -319,18 +322,18 @@ def _measure(texts: pa.DictionaryArray) -> int:
     return pc.sum(lengths.take(texts.indices.drop_null())).as_py() or 0
 
 
-def read_opened(path: Path, writer: str) -> str | None:
-    """Read the details of a writer's first event from the segment that holds it; None if they can't be read."""
-    try:
-        for table in read_doubtful_tables(path, path.stat().st_size + MARGIN_ROWS):
-            names, seqs = table.column("writer").to_pylist(), table.column("seq").to_pylist()
-            for index, name in enumerate(names):
-                if name == writer and seqs[index] == 0:
-                    details: str | None = table.column("details")[index].as_py()
-                    return details
-    except (StoreDamaged, OSError):
-        return None  # the damage is reported where that segment itself is checked
-    return None
+def read_openings(path: Path) -> dict[str, str | None]:
+    """Read the details of the first event of every writer that begins in a segment; the file needn't be sound.
+
+    Raises:
+        StoreDamaged: If it can't be read.
+        OSError: If the system refuses to.
+    """
+    openings: dict[str, str | None] = {}
+    for table in read_doubtful_tables(path, path.stat().st_size + MARGIN_ROWS, ["writer", "seq", "details"]):
+        first = table.filter(pc.equal(table.column("seq"), 0))
+        openings.update(zip(first.column("writer").to_pylist(), first.column("details").to_pylist(), strict=True))
+    return openings
 
 
 def locate_segment(layout: Layout, name: str) -> Path | None:
