@@ -309,8 +309,7 @@ def _finish(layout: Layout, plan: _Plan, segment: SegmentWriter) -> None:
     if sealed is None:
         return
     name = name_segment(sealed.day, sealed.digest)
-    durable.sync_file(segment.path)
-    segment.path.chmod(0o600)
+    durable.finish_file(segment.path)
     segment.path.rename(layout.staged(name))
     plan.segments.append((name, sealed))
 

@@ -128,15 +128,6 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_file(path: Path) -> None:
-    """Make a finished file's content durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write every byte, however often the system takes only a part."""
     view = memoryview(data)
@@ -144,10 +135,39 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def hand_over(descriptor: int, example: Path) -> None:
+    """Give a file or folder that root has made to the owner of another one, as if that owner had made it.
+
+    ``sudo auditkit seal`` would otherwise leave files that the application can't read any more. Everybody else owns
+    what they make, and a root that may not give files away (a container without CAP_CHOWN) leaves them as they are.
+
+    Args:
+        descriptor: What was just made, open.
+        example: Whose owner and group it gets: the folder it is in, or the file that it replaces.
+    """
+    if os.geteuid() != 0:
+        return
+    owner = example.stat()
+    with suppress(PermissionError):
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def finish_file(path: Path) -> None:
+    """Make a file that a library has written durable, and its owner's alone."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fchmod(descriptor, 0o600)
+        hand_over(descriptor, path.parent)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _write_beside(path: Path, data: bytes, mode: int) -> Path:
     beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     descriptor = os.open(beside, CREATE_FLAGS, mode)
     try:
+        hand_over(descriptor, path if path.is_file() else path.parent)
         write_all(descriptor, data)
         os.fsync(descriptor)
     except BaseException:
@@ -233,6 +253,11 @@ def make_folder(path: Path) -> None:
     make_folder(path.parent)
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            hand_over(descriptor, path.parent)
+        finally:
+            os.close(descriptor)
     sync_folder(path.parent)
 
 
@@ -265,6 +290,7 @@ def hold_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     owner = os.getpid()
     try:
+        hand_over(descriptor, path.parent)
         if wait:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield True

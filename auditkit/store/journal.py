@@ -66,6 +66,7 @@ def open_part(layout: Layout, writer: str, number: int) -> tuple[int, int]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _names(path, descriptor):
+                durable.hand_over(descriptor, layout.journal)
                 return descriptor, number
         except BaseException:
             os.close(descriptor)
