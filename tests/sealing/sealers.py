@@ -20,7 +20,7 @@ SYSTEM_CALLS = {
     "rename": "rename,renameat,renameat2",
     "link": "link,linkat",
     "unlink": "unlink,unlinkat",
-    "chmod": "chmod,fchmod,fchmodat,fchown",
+    "chmod": "chmod,fchmod,fchmodat",
 }
 """What a sealer changes the store with, besides writing to files that nobody reads yet."""
 
