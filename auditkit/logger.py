@@ -145,6 +145,7 @@ class AuditLogger:
         self._workflow = _text(workflow)
         self._types: set[str] = set()
         self._measurements = Measurements()
+        self._trail: AuditTrail | None = None
         self._housekeeper: spawning.Housekeeper | None = None
         if enable_rotation and spawning.can_seal():
             self._housekeeper = spawning.Housekeeper(self._layout, self._keys)
@@ -562,9 +563,12 @@ class AuditLogger:
         return self._open_trail().count_statistics(workflow=workflow)
 
     def _open_trail(self) -> AuditTrail:
-        from auditkit.trail import AuditTrail
+        if self._trail is None:
+            from auditkit.trail import AuditTrail
 
-        return AuditTrail(self._layout, keys=self._keys)
+            # Kept, since it goes on from where it had read the ledger to.
+            self._trail = AuditTrail(self._layout, keys=self._keys)
+        return self._trail
 
     # -- the logger itself --------------------------------------------------------------------------------------------
 
