@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import statistics
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -130,4 +133,19 @@ def measure_startup(folder: Path) -> list[Figure]:
     # An installed package is compiled; a checkout may not be, if its owner has told Python to write no bytecode.
     compiled = {"PYTHONPYCACHEPREFIX": str(folder), "PYTHONDONTWRITEBYTECODE": ""}
     times = [float(run_python(code, **compiled)) * 1e3 for _ in range(16)][1:]
-    return [Figure("import auditkit, above a bare interpreter", statistics.median(times), "ms", at_most=60)]
+    helps = [_time_help(compiled) for _ in range(16)][1:]
+    return [
+        Figure("import auditkit, above a bare interpreter", statistics.median(times), "ms", at_most=60),
+        Figure("auditkit query --help, the whole process", statistics.median(helps) * 1e3, "ms", at_most=200),
+    ]
+
+
+def _time_help(environment: dict[str, str]) -> float:
+    start = perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "auditkit", "query", "--help"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env=os.environ | environment,
+    )
+    return perf_counter() - start
