@@ -15,13 +15,13 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from auditkit.conversion import make_text
 from auditkit.errors import StoreDamaged, StoreIncomplete, UsageError, explain_missing
@@ -38,6 +38,8 @@ try:
     import pyarrow as pa
 except ModuleNotFoundError as error:
     raise explain_missing(error, "seal") from error
+
+T = TypeVar("T")
 
 COLUMNS: Final = READ_COLUMNS
 """Columns of the events that reading gives, in their order."""
@@ -242,7 +244,7 @@ def scan_events(
     if limit is not None:
         return _scan_limited(snapshot, query, columns, limit, newest=newest)
     with _select(snapshot, query, columns, ordered=ordered) as found:
-        table: pa.Table = found.relation.to_arrow_table()
+        table: pa.Table = found.run(found.relation.to_arrow_table)
     return table
 
 
@@ -255,7 +257,7 @@ def _scan_limited(snapshot: Snapshot, query: Query, columns: Sequence[str], limi
     while not found or (left and days):
         part = snapshot.restrict(days[:step])
         with _select(part, query, columns, limit=left, newest=newest) as selected:
-            found.append(selected.relation.to_arrow_table())
+            found.append(selected.run(selected.relation.to_arrow_table))
         days, step, left = days[step:], 2 * step, left - found[-1].num_rows
     return pa.concat_tables(found[::-1] if newest else found)
 
@@ -288,7 +290,8 @@ def stream_events(
     """
     for day in _list_days(snapshot, query):
         with _select(snapshot.restrict([day]), query, columns, ordered=ordered) as found:
-            for batch in found.relation.to_arrow_reader(rows):
+            reader = found.run(partial(found.relation.to_arrow_reader, rows))
+            while (batch := found.run(partial(next, reader, None))) is not None:
                 if batch.num_rows:
                     yield pa.Table.from_batches([batch])
 
@@ -296,7 +299,7 @@ def stream_events(
 def count_events(snapshot: Snapshot, query: Query) -> int:
     """Count the events of a snapshot that match."""
     with _select(snapshot, query, ("seq",), ordered=False) as found:
-        ((count,),) = found.relation.aggregate("count(*)").fetchall()
+        ((count,),) = found.run(lambda: found.relation.aggregate("count(*)").fetchall())
     return int(count)
 
 
@@ -321,8 +324,8 @@ def count_groups(snapshot: Snapshot, query: Query, by: Sequence[str], distinct: 
     groups = ", ".join(f'"{column}"' for column in by)
     named = ", ".join([*([groups] if by else []), *counts, "min(time) AS first", "max(time) AS last"])
     with _select(snapshot, query, ["time", "outcome", *by, *distinct], ordered=False) as found:
-        counted = found.relation.aggregate(named, groups).order(", ".join(["n DESC", *([groups] if by else [])]))
-        table: pa.Table = counted.to_arrow_table()
+        order = ", ".join(["n DESC", *([groups] if by else [])])
+        table: pa.Table = found.run(lambda: found.relation.aggregate(named, groups).order(order).to_arrow_table())
     return table
 
 
@@ -386,12 +389,18 @@ class _select:  # noqa: N801 - reads as the verb it is, as contextlib's own mana
 
     def __enter__(self) -> _select:
         try:
-            self.relation: duckdb.DuckDBPyRelation = self._connection.sql(self._sql, params=self._parameters)
+            self.relation: duckdb.DuckDBPyRelation = self.run(
+                lambda: self._connection.sql(self._sql, params=self._parameters)
+            )
         except BaseException as error:
             self._resources.close()
             self._explain(error)
             raise
         return self
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Let the engine work for this selection."""
+        return engine.run(self._connection, work)
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._resources.close()

@@ -11,8 +11,11 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 import weakref
-from typing import Final
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Generic, TypeVar
 
 from auditkit.errors import explain_missing
 
@@ -20,6 +23,8 @@ try:
     import duckdb
 except ModuleNotFoundError as error:
     raise explain_missing(error, "seal") from error
+
+T = TypeVar("T")
 
 MEMORY_LIMIT: Final = "4GB"
 """How much memory queries may take together; what doesn't fit goes to disk."""
@@ -67,6 +72,72 @@ def connect() -> duckdb.DuckDBPyConnection:
         if _engine is None:
             _engine = _Engine()
         return _engine.instance.cursor()
+
+
+def run(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
+    """Let a connection work, so that an interruption reaches the caller as what it is.
+
+    DuckDB looks for signals itself while it works in the main thread. What a signal's handler raises then (Ctrl-C, a
+    timeout) is lost, or comes back as an error of the query, which looks like damage. So the work is done in a thread
+    of its own, and the main thread waits, where it can be interrupted as anywhere else.
+
+    Args:
+        connection: Whose work it is; an interruption stops it.
+        work: What to do; it uses no other connection.
+
+    Returns:
+        What the work gave; what it raised is raised.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    task = _Task(work)
+    try:
+        threading.Thread(target=task.run, name="auditkit-query", daemon=True).start()
+    except RuntimeError:
+        return work()  # at the interpreter's end no thread can be started any more
+    try:
+        task.done.acquire()
+    except BaseException:
+        connection.interrupt()
+        task.wait()
+        raise
+    return task.get()
+
+
+class _Task(Generic[T]):
+    """Work that another thread does."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work = work
+        self._result: list[T] = []
+        self._error: BaseException | None = None
+        self._stopped = False
+        # A bare lock: unlike Thread.join and Event.wait it has no code of its own that an interruption could split.
+        self.done = threading.Lock()
+        self.done.acquire()
+
+    def run(self) -> None:
+        try:
+            self._result.append(self._work())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            self._error = error
+        finally:
+            self._stopped = True
+            self.done.release()
+
+    def wait(self) -> None:
+        """Wait until the work has stopped: its connection mustn't be closed under it. A second Ctrl-C changes nothing.
+
+        It looks again and again, because the interruption may have come just behind the taking of the lock.
+        """
+        while not self._stopped:
+            with suppress(KeyboardInterrupt):
+                time.sleep(0.001)
+
+    def get(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._result[0]
 
 
 def limit_threads(count: int) -> None:

@@ -90,13 +90,19 @@ def rebuild_lines(table: pa.Table, store: str, connection: duckdb.DuckDBPyConnec
 def _print_rows(table: pa.Table, store: str, connection: duckdb.DuckDBPyConnection | None = None) -> bytes:
     """Print every row as a line with its newline; JSON escapes those inside of values."""
     own = connection or engine.connect()
-    own.register("rows", table)
+
+    def work() -> pa.ChunkedArray:
+        own.register("rows", table)
+        try:
+            return own.sql(_print_query(store)).to_arrow_table().column(0)
+        finally:
+            own.unregister("rows")
+
     try:
-        printed = own.sql(_print_query(store)).to_arrow_table().column(0)
+        printed = engine.run(own, work)
     except duckdb.Error as error:
         raise StoreDamaged(f"expected rows that can be printed, found values that can't: {str(error)[:300]}") from error
     finally:
-        own.unregister("rows")
         if connection is None:
             own.close()
     return b"".join(_join_texts(chunk) for chunk in printed.chunks)
