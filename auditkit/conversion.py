@@ -99,8 +99,10 @@ def encode_details(value: Any) -> str:
         text = _dumps(value, None, _OPTIONS).decode()
         if ("null" not in text or not _holds_nonfinite(value)) and len(text) <= MAX_TEXT:
             return text
-    except (TypeError, ValueError, RecursionError, RuntimeError):
-        pass  # orjson names no reason a program could act on; the careful way below takes every value
+    except (TypeError, ValueError, RecursionError, RuntimeError) as error:
+        # orjson names no reason a program could act on; the careful way below takes every value.
+        if is_interruption(error):
+            raise
     try:
         text = _dumps(_Converter().convert(value, 0)).decode()
     except OWN_ERRORS as error:  # whatever a value's own code still managed to break: the event is kept
@@ -160,6 +162,8 @@ def is_interruption(error: BaseException) -> bool:
         False
     """
     trace = error.__traceback__
+    if trace is None or trace.tb_next is None:
+        return False  # raised where it was caught; looking all handlers up takes longer than a conversion
     handlers = {_find_code(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
     while handlers and trace is not None:
         if trace.tb_frame.f_code in handlers:

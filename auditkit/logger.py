@@ -36,7 +36,7 @@ from auditkit.event import (
     new_fields,
 )
 from auditkit.measuring import Measurements, PerformanceStats
-from auditkit.recording import OnFailure, Recorder
+from auditkit.recording import OnFailure, Recorder, UnencodableText
 from auditkit.store.description import choose_path, open_or_create
 from auditkit.store.layout import Layout
 
@@ -286,10 +286,14 @@ class AuditLogger:
                 fields["traceback"] = traceback
             if details is not None:
                 fields["details"] = encode_details(details)
-            return self._record(now_us, fields)
         except (TypeError, ValueError) as error:
-            if isinstance(error, AuditError):
+            if isinstance(error, AuditError) or is_interruption(error):
                 raise
+        else:
+            try:
+                return self._record(now_us, fields)
+            except UnencodableText:
+                pass
         # A value that isn't text, or a lone surrogate in one: clean every field and sign again.
         fields = make_fields(
             clean_text(self._check_type(type)),

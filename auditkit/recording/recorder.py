@@ -10,12 +10,12 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import date
 from hashlib import sha256
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -26,13 +26,17 @@ from auditkit.recording.writer import (
     NOT_KEPT,
     RETRY_SECONDS,
     OnFailure,
+    UnencodableText,
     Waiting,
     Writer,
     WriterTerms,
+    raise_interruption,
     warn,
 )
 from auditkit.store import durable
 from auditkit.store.layout import Layout, find_day
+
+T = TypeVar("T")
 
 _dumps: Final = orjson.dumps
 _write: Final = os.write
@@ -121,6 +125,7 @@ class Recorder:
                     try:
                         writer = self._choose(now_us, time_us)
                     except (OSError, KeyProblem) as error:
+                        raise_interruption(error)
                         return self._lose(error)
                     if writer is None:
                         self._lost += 1
@@ -135,7 +140,11 @@ class Recorder:
                     fields["writer"] = writer.name
                     fields["seq"] = seq = writer.seq
                     fields["epoch"] = writer.epoch
-                    body = _dumps(fields)
+                    try:
+                        body = _dumps(fields)
+                    except TypeError as error:
+                        raise_interruption(error)
+                        raise UnencodableText from error
                     if len(body) > MAX_BODY_BYTES:
                         return writer.append(fields)
                     inner = writer.copy_inner()
@@ -149,6 +158,7 @@ class Recorder:
                         if written != size:
                             durable.write_all(writer.descriptor, memoryview(line)[written:])
                     except OSError as error:
+                        raise_interruption(error)
                         return writer.append_failed(line, error)
                     leaf = _copy_leaf()
                     leaf.update(line[:-1])
@@ -160,6 +170,8 @@ class Recorder:
                 if writer.size >= self._max_part_bytes:
                     self._rotate_writer(writer, now_us)
                 return event_id
+            except UnencodableText:
+                raise  # nothing was written
             except BaseException:
                 self._distrust()
                 raise
@@ -188,21 +200,28 @@ class Recorder:
                 return
         self._acquire()
 
-    @contextmanager
-    def _own(self) -> Iterator[bool]:
-        """Hold the recorder as `record` does; False inside of a call that a signal handler interrupted."""
-        with self._lock:
+    def _run_owned(self, work: Callable[[bool], T]) -> T:
+        """Do something with the lock held, as `record` does; told False inside of a call that a signal interrupted.
+
+        No context manager: an interruption at the beginning of its exit would leave the lock taken for ever.
+        """
+        try:
+            self._acquire()
             if self._busy:
-                yield False
-                return
+                return work(False)
             self._busy = True
             try:
-                yield True
+                return work(True)
             except BaseException:
                 self._distrust()
                 raise
             finally:
                 self._busy = False
+        finally:
+            try:  # noqa: SIM105 - as in `record`
+                self._release()
+            except RuntimeError:
+                pass  # waiting for the lock was interrupted, so it isn't this thread's
 
     def _distrust(self) -> None:
         """Have every chain look at its journal before it goes on: the call that was interrupted may have written."""
@@ -290,7 +309,8 @@ class Recorder:
         else:
             try:
                 closed = writer.close(give_up=give_up)
-            except OSError:
+            except OSError as error:
+                raise_interruption(error)
                 del self._writers[day]
                 raise
         if closed:
@@ -302,7 +322,8 @@ class Recorder:
     def _rotate_writer(self, writer: Writer, now_us: int) -> None:
         try:
             writer.rotate(now_us)
-        except OSError:
+        except OSError as error:
+            raise_interruption(error)
             # No room for a new file: the old one goes on, and the next event tries again.
             return
         self._on_part()
@@ -310,10 +331,13 @@ class Recorder:
     def rotate(self) -> None:
         """Finish the open journal parts, so that they can be sealed, and ratchet their keys."""
         now_us = time.time_ns() // 1000
-        with self._own() as owned:
+
+        def work(owned: bool) -> None:
             # From inside of a call the part isn't changed under it: complete lines of an open part can be sealed too.
             for writer in self._trusted() if owned else ():
                 writer.rotate(now_us)
+
+        self._run_owned(work)
         if self._nested is not None:
             self._nested.rotate()
 
@@ -326,10 +350,13 @@ class Recorder:
         Raises:
             OSError: If the disk refuses and ``on_failure`` is ``"raise"``.
         """
-        with self._own() as owned:
+
+        def work(owned: bool) -> None:
             past = [day for day, writer in self._writers.items() if writer.end_us <= now_us]
             for day in past if owned else ():
                 self._close_writer(day)
+
+        self._run_owned(work)
         if self._nested is not None:
             self._nested.close_past(now_us)
 
@@ -345,17 +372,21 @@ class Recorder:
         Raises:
             OSError: If the disk refuses.
         """
-        problem: OSError | None = None
-        with self._own() as owned:
+
+        def work(owned: bool) -> None:
+            problem: OSError | None = None
             for writer in self._trusted() if owned else ():
                 try:
                     writer.sync()
                 except OSError as error:
+                    raise_interruption(error)
                     problem = problem or error  # the other dates' events are made durable nevertheless
             if problem is not None:
                 raise problem
             if self._writers:
                 durable.sync_folder(self.layout.journal)
+
+        self._run_owned(work)
         if self._nested is not None:
             self._nested.flush()
 
@@ -367,18 +398,23 @@ class Recorder:
         Raises:
             OSError: If the disk refuses and ``on_failure`` is ``"raise"``; everything is closed nevertheless.
         """
-        problem: OSError | None = None
-        with self._own() as owned:
+
+        def work(owned: bool) -> OSError | None:
             if owned and self._lost and not self._closed:
                 now_us = time.time_ns() // 1000
                 self._retry_at = 0.0
-                with suppress(OSError, KeyProblem):
+                try:
                     self._choose(now_us, now_us)
+                except (OSError, KeyProblem) as error:
+                    raise_interruption(error)  # otherwise what is lost is told below
             self._closed = True
             if owned:
-                problem = self._close_writers()
-            elif self._current is not None:
+                return self._close_writers()
+            if self._current is not None:
                 self._parent, self._current = self._current.name, None
+            return None
+
+        problem = self._run_owned(work)
         if self._nested is not None:
             self._nested.close()
         if problem is not None:
@@ -390,6 +426,7 @@ class Recorder:
             try:
                 self._close_writer(day, give_up=True)
             except OSError as error:
+                raise_interruption(error)
                 problem = error
         if self._lost:
             warn(f"{self._lost} events are lost: no journal can be opened in {self.layout.journal}")
@@ -412,7 +449,9 @@ class Recorder:
 
 _numbers = count()
 _recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
-_held: list[Recorder] = []
+_held: list[list[Recorder]] = []
+"""For each fork under way what it holds: a signal handler may fork inside of another fork."""
+
 _fork_lock = threading.RLock()
 
 
@@ -427,14 +466,16 @@ def _list_recorders() -> list[Recorder]:
 
 def _hold_all() -> None:
     _fork_lock.acquire()
+    held: list[Recorder] = []
+    _held.append(held)
     for recorder in _list_recorders():
         recorder._lock.acquire()
-        _held.append(recorder)
+        held.append(recorder)
 
 
 def _release_all() -> None:
-    while _held:
-        _held.pop()._lock.release()
+    for recorder in reversed(_held.pop()):
+        recorder._lock.release()
     _fork_lock.release()
 
 
@@ -442,7 +483,11 @@ def _abandon_all() -> None:
     # A forked child has the parent's chains in memory. It must not write to them: it opens its own, at its first event.
     global _fork_lock
     _fork_lock = threading.RLock()
-    _held.clear()
+    _held.pop()
+    for outer in _held:
+        # A fork around this one, which a signal handler has made, will release what it takes from now on.
+        outer.clear()
+        _fork_lock.acquire()
     for recorder in _list_recorders():
         recorder._abandon()
 

@@ -18,7 +18,6 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
 
+from auditkit.conversion import is_interruption
 from auditkit.event import (
     CLOSED,
     DAY_US,
@@ -67,6 +67,10 @@ MAX_BODY_BYTES: Final = MAX_LINE_BYTES - 256
 OnFailure = Literal["drop", "raise"]
 
 _CUT_TEXT: Final = 50_000
+
+
+class UnencodableText(Exception):
+    """A field holds text that UTF-8 can't hold, or something that isn't text."""
 
 
 class RecordingWarning(UserWarning):
@@ -131,6 +135,7 @@ class Writer:
         self.suspect = False
         self.prev = GENESIS
         self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
         self._dropped = 0
         self._ended = False
         self._errno = 0
@@ -156,7 +161,7 @@ class Writer:
 
     def _discard(self) -> None:
         """Remove the part that nothing was written to; it is locked, so no sealer is reading it."""
-        with suppress(OSError):
+        with _Tolerance():
             if os.fstat(self.descriptor).st_size == 0:
                 self._layout.part(self.name, self._part).unlink()
         self.abandon()
@@ -167,7 +172,11 @@ class Writer:
         fields["writer"] = self.name
         fields["seq"] = self.seq
         fields["epoch"] = self.epoch
-        body = orjson.dumps(fields)
+        try:
+            body = orjson.dumps(fields)
+        except TypeError as error:
+            raise_interruption(error)
+            raise UnencodableText from error
         if len(body) > MAX_BODY_BYTES:
             return self.append(_cut_fields(fields))
         if self.key is not None:
@@ -182,6 +191,7 @@ class Writer:
         try:
             durable.write_all(self.descriptor, line)
         except OSError as error:
+            raise_interruption(error)
             return self.append_failed(line, error)
         self.last_time_us = fields["time"]
         event_id = self._move_on(line)
@@ -202,23 +212,31 @@ class Writer:
         """
         try:
             lines = self._read_uncounted()
-        except OSError:
+        except OSError as error:
+            raise_interruption(error)
             self.abandon()
             return False
+        waiting, size = self._waiting.copy(), self.size
+        prev, seq, time_us, ended = self.prev, self.seq, self.last_time_us, self._ended
         for line in lines:
-            self.size += len(line)
-            if self._waiting and self._waiting[0] == line:
-                self._waiting.popleft()
-        if self._waiting or lines:
-            last = self._waiting[-1] if self._waiting else lines[-1]
+            size += len(line)
+            if waiting and waiting[0] == line:
+                waiting.popleft()
+        if waiting or lines:
+            last = waiting[-1] if waiting else lines[-1]
             fields = orjson.loads(last)
-            self.prev = hash_line(last[:-1])
-            self.seq = fields["seq"] + (orjson.loads(fields["details"])["dropped"] if fields["type"] == GAP else 1)
-            self.last_time_us = fields["time"]
-            self._ended = fields["type"] == CLOSED
-        self.suspect = False
-        self._judge_quick()
-        if self._ended and not self._waiting:
+            prev = hash_line(last[:-1])
+            seq = fields["seq"] + (orjson.loads(fields["details"])["dropped"] if fields["type"] == GAP else 1)
+            time_us = fields["time"]
+            ended = fields["type"] == CLOSED
+        waiting_bytes = sum(map(len, waiting))
+        total = self._terms.waiting.total + waiting_bytes - self._waiting_bytes
+        quick = self.key is not None and not waiting and not self._dropped
+        # All at once, without a call between them: a second interruption comes before all of it or behind it.
+        self.prev, self.seq, self.last_time_us, self._ended, self.size = prev, seq, time_us, ended, size
+        self._waiting, self._waiting_bytes, self._terms.waiting.total = waiting, waiting_bytes, total
+        self.quick, self.suspect = quick, False
+        if ended and not waiting:
             self.abandon()
             return False
         return True
@@ -255,10 +273,11 @@ class Writer:
     def _take_back(self) -> None:
         try:
             os.ftruncate(self.descriptor, self.size)
-        except OSError:
+        except OSError as error:
+            raise_interruption(error)
             # The torn line stays as the end of this part; what follows goes to a new one, as soon as there is one.
             self.abandon()
-            with suppress(OSError):
+            with _Tolerance():
                 self.open_next_part()
 
     def _wait(self, line: bytes) -> str:
@@ -267,8 +286,12 @@ class Writer:
             self._dropped += 1
             return NOT_KEPT
         self._waiting.append(line)
-        self._terms.waiting.total += len(line)
+        self._count_waiting(len(line))
         return self._move_on(line)
+
+    def _count_waiting(self, size: int) -> None:
+        mine, total = self._waiting_bytes + size, self._terms.waiting.total + size
+        self._waiting_bytes, self._terms.waiting.total = mine, total
 
     def _append_waiting(self, line: bytes, fields: dict[str, Any]) -> str:
         """Handle an event that comes while others wait: it goes behind them."""
@@ -297,12 +320,13 @@ class Writer:
                     self.open_next_part()
                 durable.write_all(self.descriptor, line)
             except OSError as error:
+                raise_interruption(error)
                 self._take_back()
                 self._errno = error.errno or 0
                 self._retry_at = time.monotonic() + RETRY_SECONDS
                 return False
             self._waiting.popleft()
-            self._terms.waiting.total -= len(line)
+            self._count_waiting(-len(line))
             self.size += len(line)
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
@@ -338,7 +362,7 @@ class Writer:
         """Go on in a new part: what is written to a removed file is gone when it is closed."""
         path, lost = self._layout.part(self.name, self._part), self.size
         self.abandon()
-        with suppress(OSError):
+        with _Tolerance():
             self.open_next_part()
         warn(
             f"somebody has removed the journal {path} while it was being written; what it held (up to {lost} bytes) is "
@@ -416,6 +440,25 @@ class Writer:
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def raise_interruption(error: BaseException) -> None:
+    """Let an exception of a signal handler go on its way: a timeout is an OSError too, and no failure of the disk."""
+    found: BaseException | None = error
+    while found is not None:
+        if is_interruption(found):
+            raise error
+        found = found.__cause__
+
+
+class _Tolerance:
+    """Goes on where the disk refuses something that isn't needed."""
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        return isinstance(error, OSError) and not is_interruption(error)
 
 
 _log = logging.getLogger("auditkit")

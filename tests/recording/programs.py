@@ -227,6 +227,58 @@ def interrupt(store: str, what: str, count: str) -> None:
     report("raised", raised)
 
 
+def interrupt_everything(store: str, kind: str, count: str) -> None:
+    """Record, flush and rotate while timeouts end the calls, in kinds of exceptions that the calls catch themselves.
+
+    The exceptions are kept, as a program does that looks at them later, and another thread records all the time.
+    """
+    audit = open_logger(store)
+    kinds: dict[str, type[BaseException]] = {"disk": TimeoutError, "value": ValueError, "key": KeyboardInterrupt}
+    timeout = kinds[kind]
+    rotate = audit._recorder.rotate  # without the sealing that a logger's own rotation waits for
+    chance = random.Random(5)
+    kept: list[BaseException] = []
+    others: list[str] = []
+    over = threading.Event()
+    raised = 0
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        nonlocal raised
+        raised += 1
+        raise timeout
+
+    def record() -> None:
+        while not over.is_set():
+            others.append(audit.log_event("other"))
+            time.sleep(0.0005)
+
+    thread = threading.Thread(target=record)
+    thread.start()
+    signal.signal(signal.SIGALRM, handle)
+    ids = []
+    for number in range(int(count)):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.000005, 0.0003))
+            for _ in range(6):
+                call = chance.choice([audit.flush, rotate, None, None, None])
+                if call is None:
+                    ids.append(audit.log_event("main", {"number": number}))
+                else:
+                    call()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except timeout as error:
+            kept.append(error)
+    with suppress(timeout):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    over.set()
+    thread.join()  # a lock that was left with one of the kept exceptions would keep it for ever
+    audit.close()
+    for event_id in [*ids, *others]:
+        report(event_id)
+    report("interrupted", raised, "left", len(kept))
+
+
 def interrupt_conversion(store: str) -> None:
     """Have signals arrive while a value's own code runs: their exceptions are the program's, its own are not."""
     audit = open_logger(store)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from auditkit import AuditLogger, event
+from auditkit.recording import recorder, writer
 from tests.recording import independent
 from tests.recording.running import SECRET, check_sound, finish, open_trail, read_ids, read_line, run, start
 
@@ -51,6 +53,49 @@ def test_a_handler_that_raises_out_of_a_call(store: Path, what: str) -> None:
     ids, raised = out[:-1], int(out[-1].split()[1])
     assert ("raise" in what) == (raised > 20)
     check_recorded(store, ids, unreturned=raised * 2)
+
+
+@pytest.mark.parametrize("kind", ["disk", "value", "key"])
+def test_timeouts_that_look_like_the_calls_own_errors(store: Path, kind: str) -> None:
+    """A TimeoutError is an OSError and no full disk, a ValueError is no wrong text; each leaves the call it ends.
+
+    Nothing is recorded twice or dropped for one, no lock stays with one, and rotations and flushes may be ended too.
+    """
+    out, errors = run("interrupt_everything", store, kind, 1500)
+    ids, (_, raised, _, left) = out[:-1], out[-1].split()
+    assert int(raised) > 300
+    assert int(raised) - int(left) <= 1  # one may come just behind the last call
+    assert "can't be written" not in errors
+    check_recorded(store, ids, unreturned=int(raised))
+    assert "" not in ids
+
+
+def test_a_second_interruption_while_the_first_is_repaired(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first comes between a line and its counters, the second while the chain takes its state from the journal."""
+    audit = AuditLogger(store, secret_key=SECRET, enable_rotation=False)
+    ids = [audit.log_event("first")]
+    write = recorder._write
+
+    def write_and_interrupt(descriptor: int, line: bytes) -> int:
+        write(descriptor, line)
+        raise KeyboardInterrupt
+
+    def interrupt(line: bytes) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder, "_write", write_and_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            audit.log_event("interrupted")
+        patch.setattr(recorder, "_write", write)
+        patch.setattr(writer, "hash_line", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            audit.flush()
+        patch.setattr(writer, "hash_line", event.hash_line)
+        ids += [audit.log_event("second"), audit.log_event("third")]
+    audit.close()
+    assert list(open_trail(store).events()["type"]) == ["first", "interrupted", "second", "third"]
+    check_recorded(store, ids, unreturned=1)
 
 
 @pytest.mark.parametrize("how", ["exit", "return"])
