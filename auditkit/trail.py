@@ -208,7 +208,7 @@ class AuditTrail:
 
         Raises:
             UsageError: If a filter, a time, a column or the number of rows can't be meant.
-            StoreDamaged: As in `events`, perhaps while the pieces are taken.
+            StoreDamaged: As in `events`, at the call; while the pieces are taken only if the damage is done then.
         """
         chosen = _check_columns(columns)
         if not _is_count(batch_rows) or batch_rows < 1:
