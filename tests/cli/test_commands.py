@@ -332,6 +332,56 @@ def test_import_shows_and_keeps_rejected_rows(tmp_path: Path) -> None:
     assert "yester" in (tmp_path / "bad.jsonl").read_text()
 
 
+ROW = b'{"ts":"2026-11-23T10:00:00Z","kind":"a"}\n'
+NAIVE = b'{"ts":"2026-11-23T10:00:00","kind":"a"}\n'
+
+
+@pytest.mark.parametrize(
+    "name, content, arguments, said",
+    [
+        ("app.jsonl", NAIVE, [], "--tz UTC or --tz Europe/Berlin"),
+        ("app.jsonl", ROW, ["--set", "time_format=epoch_s", "--set", "tz=Mars/Olympus"], "Mars/Olympus"),
+        ("app.jsonl", ROW, ["--set", "time_format=date"], "--tz UTC or --tz Europe/Berlin"),
+        ("app.jsonl", ROW.decode().encode("utf-16"), [], "--encoding utf-16"),
+        (
+            "app.log",
+            b"10:00 a\n",
+            [],
+            "--input-format jsonl, --input-format json, --input-format csv or --input-format",
+        ),
+        ("app.json", b'{"one": 1}', [], "--input-format jsonl"),
+        ("app.json", b'{"one": [{}]}', ["--records", "a b"], "--records 'a b'"),
+        ("app.csv", b"ts,sort\n2026-11-23T10:00:00Z,a\n", [], "has no column 'kind'"),
+        ("folder", None, [], "found a folder"),
+    ],
+)
+def test_import_refuses_in_its_own_words_and_makes_no_store(
+    tmp_path: Path, name: str, content: bytes | None, arguments: list[str], said: str
+) -> None:
+    """What to do is said as options, not as arguments of a function; neither store nor key is there afterwards."""
+    file = tmp_path / name
+    file.mkdir() if content is None else file.write_bytes(content)
+    options = ["--store", str(tmp_path / "audit"), "--key-file", str(tmp_path / "key")]
+    shown = run_cli("import", file, "--set", "time=ts", "--set", "type=kind", *arguments, *options, cwd=tmp_path)
+    assert (shown.code, shown.out) == (2, ""), shown.err
+    assert said in shown.err
+    assert not re.search(r"\w=['{T]", shown.err)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_import_goes_on_as_it_says(tmp_path: Path) -> None:
+    """A part that was imported, and a whole, are refused with the options that go on."""
+    file = tmp_path / "app.jsonl"
+    file.write_bytes(ROW * 5)
+    options = ["--store", str(tmp_path / "audit"), "--key-file", str(tmp_path / "key")]
+    call = ["import", str(file), "--set", "time=ts", "--set", "type=kind", *options]
+    assert "only 3 rows were read, as asked; --skip 3 goes on there" in run_cli(*call, "--limit", "3", cwd=tmp_path).err
+    refused = run_cli(*call, cwd=tmp_path).err
+    assert "give --skip 3 to go on behind it, or --again to import it from its beginning" in refused
+    assert run_cli(*call, "--skip", "3", cwd=tmp_path).code == 0
+    assert "give --again to record every event a second time" in run_cli(*call, cwd=tmp_path).err
+
+
 def test_import_lists_its_mappings(tmp_path: Path) -> None:
     """``--mapping list`` names the ready-made ones, and makes no store."""
     shown = run_cli("import", "--mapping", "list", cwd=tmp_path)

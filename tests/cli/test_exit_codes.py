@@ -190,8 +190,10 @@ def test_a_missing_key_gives_3(store: Store, shell: Shell) -> None:
 
 def test_a_wrong_key_gives_3(store: Store, tmp_path: Path) -> None:
     """The key of another store is no proof either way."""
-    run_cli("import", os.devnull, "--set", "time=t", "--set", "type=k", "--store", tmp_path / "b", "--key-file",
-            tmp_path / "other.key", "--input-format", "jsonl", cwd=tmp_path)  # fmt: skip
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"t":"2026-11-23T10:00:00Z","k":"a"}\n')
+    run_cli("import", rows, "--set", "time=t", "--set", "type=k", "--store", tmp_path / "b", "--key-file",
+            tmp_path / "other.key", cwd=tmp_path)  # fmt: skip
     assert (tmp_path / "other.key").exists()
     shown = run_cli("integrity", "--store", store.path, "--key-file", tmp_path / "other.key")
     assert shown.code == Exit.INCOMPLETE

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -20,6 +19,16 @@ if TYPE_CHECKING:
     from auditkit.importing import ImportResult, Mapping, Reading
 
 READING = "How to read the files"
+
+OPTIONS: Final = {
+    "again": "--again",
+    "encoding": "--encoding",
+    "format": "--input-format",
+    "records": "--records",
+    "skip": "--skip",
+    "tz": "--tz",
+}
+"""For each argument that a message of an import names its option."""
 
 
 @command(
@@ -97,39 +106,38 @@ def run(
     written to the rejects file, and the exit code is then 4. Importing a file twice is refused unless --again
     is given.
     """
-    from auditkit.importing import import_files
+    from auditkit.importing import check_files, import_files
+    from auditkit.importing.problems import name_options
 
     if mapping == "list":
         _list_mappings(settings)
         return Exit.SOUND
     if not files:
         raise click.UsageError("expected files to import, found none: see the examples in --help")
-    chosen = _choose_mapping(mapping, pairs, tz)
-    reading = _choose_reading(input_format, encoding, delimiter, records)
-    for file in files:
-        # Looked at before the store is: a mistyped name must not make a store.
-        if not stat.S_ISREG(file.stat().st_mode):
-            continue
-        file.open("rb").close()
     from auditkit import spawning
     from auditkit.logger import AuditLogger
 
-    with (
-        AuditLogger(settings.store, key_file=settings.key_file, on_failure="raise") as logger,
-        _show_progress(settings.terminal) as progress,
-    ):
-        results = import_files(
-            list(files),
-            logger,
-            chosen,
-            rejects=rejects,
-            again=again,
-            skip_known=skip_known,
-            progress=progress,
-            limit=limit,
-            skip=skip,
-            reading=reading,
-        )
+    with name_options(OPTIONS):
+        chosen = _choose_mapping(mapping, pairs, tz)
+        reading = _choose_reading(input_format, encoding, delimiter, records)
+        # Before the store is opened: a mistyped name must not make a store.
+        check_files(files, chosen, limit=limit, skip=skip, reading=reading)
+        with (
+            AuditLogger(settings.store, key_file=settings.key_file, on_failure="raise") as logger,
+            _show_progress(settings.terminal) as progress,
+        ):
+            results = import_files(
+                list(files),
+                logger,
+                chosen,
+                rejects=rejects,
+                again=again,
+                skip_known=skip_known,
+                progress=progress,
+                limit=limit,
+                skip=skip,
+                reading=reading,
+            )
     if spawning.can_seal():
         # After the logger is closed, so that the ends of its chains are sealed too.
         with settings.terminal.show_status("sealing"):
