@@ -56,4 +56,5 @@ def daily(settings: Settings, day: str | None, output: Path | None, tz: str) -> 
     return code
 
 
+daily.short_help = "A day's activity, errors and latencies, and whether it's sound."
 run.add_command(daily)
