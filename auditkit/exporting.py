@@ -419,6 +419,7 @@ def export_events(
 
     Raises:
         UsageError: If the format or a column is unknown, or the file lies in the store it exports.
+        StoreDamaged: If a segment can't be read; before the first byte is written, unless it is damaged after that.
         OSError: If the file can't be written; what was there before is still there.
 
     Example:
@@ -434,18 +435,20 @@ def export_events(
         >>> folder.cleanup()
     """
     chosen = check_columns(columns)
-    batches = read_batches(trail, chosen, limit=limit, newest=newest, **filters)
-    if not isinstance(output, (str, os.PathLike)):
-        return write_events(batches, output, _need(format), columns=chosen, cell=cell, bom=bom)
-    if output == "-":
-        return write_events(batches, sys.stdout.buffer, _need(format), columns=chosen, cell=cell, bom=bom)
-    kind = format or choose_format(output)
+    file = None if output == "-" or not isinstance(output, (str, os.PathLike)) else output
+    if format is None and file is None:
+        raise UsageError(f"expected a format for an export to a stream: give one of {', '.join(FORMATS)}")
+    kind = format or choose_format(cast("str", file))
     # A link keeps pointing at its target, and the target is what's replaced.
-    path = Path(os.path.realpath(output))
-    if path.is_relative_to(os.path.realpath(trail.path)):
+    path = None if file is None else Path(os.path.realpath(file))
+    if path is not None and path.is_relative_to(os.path.realpath(trail.path)):
         raise UsageError(
             f"expected an export outside the store, found {path}: readers of the store would take it for a part of it"
         )
+    batches = read_batches(trail, chosen, limit=limit, newest=newest, **filters)
+    if path is None:
+        target = sys.stdout.buffer if output == "-" else cast("IO[bytes]", output)
+        return write_events(batches, target, kind, columns=chosen, cell=cell, bom=bom)
     with _replace(path) as stream:
         result = write_events(batches, stream, kind, columns=chosen, cell=cell, bom=bom)
     return ExportResult(result.rows, result.bytes, path)
@@ -468,27 +471,22 @@ def read_batches(
         newest: Keep the latest ones instead; these are held in memory.
         **filters: The filters of `AuditTrail.events`.
 
-    Yields:
-        Frames of at most `BATCH_ROWS` events.
+    Returns:
+        Frames of at most `BATCH_ROWS` events, or one of the latest.
+
+    Raises:
+        StoreDamaged: If what is to be read can't be; before anything is written, as every segment is checked here.
     """
     if limit is not None and newest:
-        yield trail.events(columns=list(columns), limit=limit, newest=True, **filters)
-        return
-    left = limit
-    if left == 0:
-        return
-    for frame in trail.stream(columns=list(columns), batch_rows=BATCH_ROWS, **filters):
-        yield frame if left is None else frame.head(left)
-        if left is not None:
-            left -= len(frame)
-            if left <= 0:
-                return
+        return iter([trail.events(columns=list(columns), limit=limit, newest=True, **filters)])
+    frames = trail.stream(columns=list(columns), batch_rows=BATCH_ROWS, **filters)
+    return frames if limit is None else _take_first(frames, limit)
 
 
-def _need(format: str | None) -> str:
-    if format is None:
-        raise UsageError(f"expected a format for an export to a stream: give one of {', '.join(FORMATS)}")
-    return format
+def _take_first(frames: Iterator[pd.DataFrame], limit: int) -> Iterator[pd.DataFrame]:
+    while limit > 0 and (frame := next(frames, None)) is not None:
+        yield frame.head(limit)
+        limit -= len(frame)
 
 
 def check_columns(columns: Sequence[str] | None) -> tuple[str, ...]:

@@ -548,7 +548,10 @@ class AuditLogger:
         end_time: datetime | str | None = None,
         limit: int | None = None,
     ) -> pd.DataFrame:
-        """Give the events that match, of all processes, ordered by time: `AuditTrail.events` with other names."""
+        """Give the events that match, of all processes, ordered by time: `AuditTrail.events` with other names.
+
+        A ``limit`` keeps the earliest events; `auditkit query --limit` keeps the latest.
+        """
         return self._open_trail().events(
             type=type, lead_id=lead_id, workflow=workflow, since=start_time, until=end_time, limit=limit
         )

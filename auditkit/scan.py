@@ -268,6 +268,11 @@ def _list_days(snapshot: Snapshot, query: Query) -> list[date]:
     return [day for day, start in starts if query.overlaps(start, start + DAY_US - 1)]
 
 
+def _list_segments(snapshot: Snapshot, query: Query) -> list[SegmentEntry]:
+    """List the segments in which events may match."""
+    return [entry for entry in snapshot.state.segments.values() if query.overlaps(entry.time_min, entry.time_max)]
+
+
 def stream_events(
     snapshot: Snapshot,
     query: Query,
@@ -278,6 +283,9 @@ def stream_events(
 ) -> Iterator[pa.Table]:
     """Give the events of a snapshot in pieces, one UTC date after the other, so that memory holds one date at most.
 
+    Every segment is compared with the ledger before the first piece is given: whoever writes the pieces down has
+    nothing then, and not a beginning that looks like the whole.
+
     Args:
         snapshot: The store as it was.
         query: Which events.
@@ -286,8 +294,17 @@ def stream_events(
         ordered: Whether the pieces are ordered by time.
 
     Raises:
-        StoreDamaged: If a segment is missing or can't be read.
+        StoreDamaged: If a segment is missing or can't be read; at the call, unless it is damaged after it.
     """
+    for entry in _list_segments(snapshot, query):
+        with ExitStack() as resources:
+            _find_file(snapshot.layout, entry, resources)
+    return _stream_days(snapshot, query, columns, rows=rows, ordered=ordered)
+
+
+def _stream_days(
+    snapshot: Snapshot, query: Query, columns: Sequence[str], *, rows: int, ordered: bool
+) -> Iterator[pa.Table]:
     for day in _list_days(snapshot, query):
         with _select(snapshot.restrict([day]), query, columns, ordered=ordered) as found:
             reader = found.run(partial(found.relation.to_arrow_reader, rows))
@@ -362,7 +379,7 @@ class _select:  # noqa: N801 - reads as the verb it is, as contextlib's own mana
         ordered: bool,
     ) -> None:
         where, parameters = query.to_sql()
-        chosen = [e for e in snapshot.state.segments.values() if query.overlaps(e.time_min, e.time_max)]
+        chosen = _list_segments(snapshot, query)
         files = [_find_file(snapshot.layout, entry, self._resources) for entry in chosen]
         sources = []
         if files:

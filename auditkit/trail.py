@@ -147,13 +147,13 @@ class AuditTrail:
             until: First time that is too late; a date means the end of that day.
             columns: Which columns; default all: ``id, time (UTC), type, actor, lead_id, workflow, outcome, operation,
                 duration_us (microseconds), error_type, message, traceback, details (JSON text), writer, seq``.
-            limit: At most so many events, the earliest ones.
+            limit: At most so many events, the earliest ones; `auditkit query --limit` keeps the latest.
             newest: Whether a limit keeps the latest ones instead.
             include_internal: Whether the toolkit's own events (``auditkit.opened`` …) are given too.
             tz: Zone in which days without a zone are meant.
 
         Returns:
-            One row an event.
+            One row an event. ``attrs["range"]`` says what ``since`` and ``until`` were taken for, in UTC.
 
         Raises:
             UsageError: If a filter, a time or a column can't be meant.
@@ -166,7 +166,10 @@ class AuditTrail:
             outcome=outcome, operation=operation,
         )  # fmt: skip
         snapshot = self._take_snapshot(query)
-        return _to_frame(scan_events(snapshot, query, chosen, limit=limit, newest=newest))
+        frame = _to_frame(scan_events(snapshot, query, chosen, limit=limit, newest=newest))
+        span = (None if us is None else times.from_us(us) for us in (query.since_us, query.until_us))
+        frame.attrs["range"] = str(times.TimeRange(*span))
+        return frame
 
     def stream(
         self,
@@ -208,7 +211,7 @@ class AuditTrail:
 
         Raises:
             UsageError: If a filter, a time, a column or the number of rows can't be meant.
-            StoreDamaged: As in `events`, perhaps while the pieces are taken.
+            StoreDamaged: As in `events`, at the call; while the pieces are taken only if the damage is done then.
         """
         chosen = _check_columns(columns)
         if not _is_count(batch_rows) or batch_rows < 1:

@@ -295,5 +295,8 @@ class FrameTrail:
         for start in range(0, len(frame), batch_rows):
             yield frame.iloc[start : start + batch_rows].reset_index(drop=True)
 
+    def days(self) -> list[date]:
+        return sorted({moment.date() for moment in self.frame["time"]})
+
     def verify(self, **_: Any) -> Verification:
         return self.verification

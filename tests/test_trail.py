@@ -309,6 +309,17 @@ def test_a_time_before_now_is_one(recent: AuditTrail, since: str, count: int) ->
     assert recent.count(until=since) == 5 - count
 
 
+def test_events_say_the_range_that_they_are_of(recent: AuditTrail, trail: AuditTrail) -> None:
+    """A relative time is a moment by then, and a day has its end in its zone."""
+    assert trail.events(limit=1).attrs == {"range": "all time"}
+    day = trail.events(since="2026-11-23", until="2026-11-23", tz="Europe/Berlin", limit=0)
+    assert day.attrs["range"] == "from 2026-11-22 23:00 UTC to before 2026-11-23 23:00 UTC"
+    before = datetime.now(UTC) - timedelta(hours=24)
+    said = recent.events(since="24h").attrs["range"]
+    moment = datetime.fromisoformat(said.removeprefix("from ").removesuffix(" UTC on")).replace(tzinfo=UTC)
+    assert before <= moment <= datetime.now(UTC) - timedelta(hours=24)
+
+
 def test_the_range_that_was_understood_is_shown(recent: AuditTrail, trail: AuditTrail) -> None:
     """The note names the very moments between which events were counted."""
     before = datetime.now(UTC)

@@ -185,7 +185,7 @@ def store_options(function: AnyFunction) -> AnyFunction:
             type=path,
             section=COMMON_SECTION,
             metavar="FILE",
-            help="Key file [default: $AUDITKIT_KEY_FILE, else the user's key folder].",
+            help="Key file [default: $AUDITKIT_KEY (a secret) or $AUDITKIT_KEY_FILE, else in the user's key folder].",
         ),
         option(
             "--store",

@@ -39,7 +39,7 @@ COMMANDS: Final[dict[str, str]] = {
     "export": "Events to a CSV, JSON, JSON Lines or Parquet file.",
     "report": "Reports as one self-contained HTML file.",
     "import": "Events from JSON, JSON Lines, CSV or Parquet files.",
-    "rotate": "Close what is open and seal it.",
+    "rotate": "Seal everything up to this moment.",
     "seal": "Seal journals into Parquet partitions.",
     "demo": "A week of a sales automation, recorded before your eyes.",
 }

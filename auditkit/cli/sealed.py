@@ -35,6 +35,7 @@ def seal_trail(settings: Settings) -> int:
 
 
 def _print_result(settings: Settings, result: SealResult) -> None:
+    from auditkit.cli.cells import count_things
     from auditkit.cli.terminal import make_text
     from auditkit.times import format_duration
 
@@ -43,10 +44,9 @@ def _print_result(settings: Settings, result: SealResult) -> None:
     elif result.commit is None:
         settings.terminal.note("nothing to seal: the journals hold no events")
     else:
-        count = len(result.segments)
         settings.terminal.out.print(
             make_text(
-                f"{result.events:,} events sealed into {count} segment{'s' if count != 1 else ''}, "
+                f"{count_things(result.events, 'event')} sealed into {count_things(len(result.segments), 'segment')}, "
                 f"ledger commit {result.commit}, {format_duration(result.seconds)}"
             ),
             soft_wrap=True,

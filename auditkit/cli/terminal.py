@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
 
@@ -85,6 +86,42 @@ def shorten_middle(text: str, limit: int) -> str:
         return text
     tail = limit // 2
     return text[: limit - tail - 1] + ELLIPSIS + text[-tail:]
+
+
+def shorten_alike(names: Sequence[str], limit: int) -> list[str] | None:
+    """Cut names to at most ``limit`` characters so that they can still be told apart.
+
+    Names of one program's files begin and end alike, and may differ in a few characters in between.
+
+    Args:
+        names: The names.
+        limit: Characters of the longest.
+
+    Returns:
+        The names without what is the same in all, or None if they can't be told apart in so few characters.
+
+    Example:
+        >>> shorten_alike(["218007_trail_1220Z_ab.json", "218007_trail_1235Z_cd.json"], 12)
+        ['…20Z_ab…', '…35Z_cd…']
+        >>> shorten_alike(["one.json", "two.json"], 12)
+        ['one.json', 'two.json']
+    """
+    if all(len(name) <= limit for name in names):
+        return list(names)
+    different = sorted(set(names))
+    start = _count_same(different)
+    end = _count_same([name[start:][::-1] for name in different])
+    cut = {name: f"{ELLIPSIS}{name[start : len(name) - end]}{ELLIPSIS}" for name in different}
+    if len(different) == 1:
+        cut = {different[0]: different[0]}
+    cut = {name: shorten_middle(text, limit) for name, text in cut.items()}
+    return [cut[name] for name in names] if len(set(cut.values())) == len(cut) else None
+
+
+def _count_same(texts: Sequence[str]) -> int:
+    """Count the characters with which all texts begin."""
+    same = (len(set(characters)) == 1 for characters in zip(*texts, strict=False))
+    return len(list(takewhile(bool, same)))
 
 
 def shorten_path(path: str | os.PathLike[str]) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from auditkit.importing.catalogue import find_mapping, mapping_names
 from auditkit.importing.history import Sink
-from auditkit.importing.imports import ImportResult, import_file, import_files
+from auditkit.importing.imports import ImportResult, check_files, import_file, import_files
 from auditkit.importing.mapping import Mapping, load_mapping
 from auditkit.importing.reading import Reading
 from auditkit.importing.rejects import Reject
@@ -23,6 +23,7 @@ __all__ = [
     "Reading",
     "Reject",
     "Sink",
+    "check_files",
     "find_mapping",
     "import_file",
     "import_files",

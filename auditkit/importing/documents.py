@@ -25,7 +25,7 @@ import orjson
 from auditkit.conversion import MAX_DEPTH
 from auditkit.errors import UsageError
 from auditkit.importing.mapping import Record
-from auditkit.importing.problems import Unusable, find_repeated, make_printable, show_value
+from auditkit.importing.problems import Unusable, find_repeated, make_printable, name_argument, show_value
 from auditkit.importing.streams import BLOCK, MAX_ROW, BlockFile, Stream
 
 Raw = Any
@@ -209,7 +209,7 @@ def refuse_other_bom(first: bytes, encoding: str) -> None:
         return
     for mark, name in _BOMS:
         if first.startswith(mark):
-            raise UsageError(f"expected {encoding}, found the mark of {name}: give encoding={name!r}")
+            raise UsageError(f"expected {encoding}, found the mark of {name}: give {name_argument('encoding', name)}")
 
 
 def _is_utf8(encoding: str) -> bool:
@@ -305,10 +305,8 @@ class Document:
             first = cursor.peek()
             if first == b"[":
                 if self._wanted is not None:
-                    raise UsageError(
-                        f"expected an object with an array at records={'.'.join(self._wanted)!r}, found an "
-                        "array: leave records out"
-                    )
+                    asked = name_argument("records", ".".join(self._wanted))
+                    raise UsageError(f"expected an object with an array at {asked}, found an array: leave records out")
                 self.found = ""
                 yield from self._read_array()
             elif first == b"{":
@@ -317,7 +315,7 @@ class Document:
                 raise UsageError(
                     "expected a JSON array, or an object that holds one, found "
                     + ("nothing" if first is None else show_value(first.decode("latin-1")))
-                    + "; if it has one object a line, give format='jsonl'"
+                    + f"; if it has one object a line, give {name_argument('format', 'jsonl')}"
                 )
             if cursor.peek() is not None:
                 raise _Broken("something follows the end of the document")
@@ -330,11 +328,13 @@ class Document:
         if self.found is None:
             self.found = self._empty
         if self.found is None:
-            wanted = "any array of objects" if self._wanted is None else f"records={'.'.join(self._wanted)!r}"
+            wanted = "any array of objects"
+            if self._wanted is not None:
+                wanted = name_argument("records", ".".join(self._wanted))
             keys = ", ".join(show_value(key) for key in self._keys[:10]) or "none"
             raise UsageError(
                 f"expected {wanted} in the JSON object, found no such thing among its keys ({keys}); "
-                "if it has one object a line, give format='jsonl'"
+                f"if it has one object a line, give {name_argument('format', 'jsonl')}"
             )
 
     def _read_object(self, way: list[str]) -> Iterator[Row]:
@@ -382,7 +382,7 @@ class Document:
                 self.found = name
                 yield from self._read_array()
                 return
-            detail = f"another array, {show_value(name)}, was not read: records={name!r} reads it"
+            detail = f"another array, {show_value(name)}, was not read: {name_argument('records', name)} reads it"
             yield None, Unusable("not read", detail, fatal=True), None
         cursor.take_value(keep=False)
 

@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol, cast
 import orjson
 
 from auditkit.errors import ImportRefused
+from auditkit.importing.problems import name_argument
 
 STARTED: Final = "auditkit.import_started"
 IMPORTED: Final = "auditkit.imported"
@@ -95,13 +96,14 @@ def check_repetition(
     unfinished = [mark for mark in same if mark.get("import") not in ended]
     # An import that recorded no event left nothing that could be there twice.
     ended_marks = [mark for mark in same if mark.get("state") != "started" and mark.get("imported")]
+    again = name_argument("again", value=True)
     what = f"{source} (SHA-256 {sha256[:16]}…, mapping {mapping})"
     if unfinished:
         mark = unfinished[-1]
         raise ImportRefused(
             f"an import of {what} began on {mark.get('time')} and hasn't ended: it was killed, or it still "
             "goes on. What it recorded stays in the trail. If it has stopped, import the file into a new "
-            "store, or give again=True to import all of it (what it had recorded will be there twice)"
+            f"store, or give {again} to import all of it (what it had recorded will be there twice)"
         )
     if ended_marks:
         last = max(ended_marks, key=lambda mark: int(mark.get("through", 0)))
@@ -111,10 +113,12 @@ def check_repetition(
             return None
         counts = f"{last.get('imported'):,} events, {last.get('rejected'):,} rows rejected"
         if partial:
-            advice = f"give skip={through} to go on behind it, or again=True to import it from its beginning"
+            advice = (
+                f"give {name_argument('skip', through)} to go on behind it, or {again} to import it from its beginning"
+            )
             done = f"was imported up to row {through:,}"
         else:
-            advice = "give again=True to record every event a second time"
+            advice = f"give {again} to record every event a second time"
             done = "was imported"
         raise ImportRefused(f"{what} {done} on {last.get('time')} ({counts}): {advice}")
     if others:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Mapping as Readable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from types import FrameType
@@ -37,7 +38,7 @@ from auditkit.importing.history import (
     record_mark,
 )
 from auditkit.importing.mapping import Mapping, Record, load_mapping
-from auditkit.importing.problems import Unusable, ZoneMissing, make_printable
+from auditkit.importing.problems import OPTIONS, Unusable, ZoneMissing, make_printable, name_argument
 from auditkit.importing.reading import Opened, Reading, open_rows
 from auditkit.importing.rejects import Reject, Rejects, RejectsUnwritable
 from auditkit.importing.streams import hash_file
@@ -281,14 +282,109 @@ def import_files(
             max_rejects=max_rejects,
         )
         # A context around the call (an actor, a lead) is that of the caller, not that of the rows.
-        try:
-            results.append(contextvars.Context().run(task.run))
-        except UsageError as error:
-            if source.path.name in str(error):
-                raise
-            raise UsageError(f"{source.path}: {error}") from error
+        context = contextvars.Context()
+        context.run(OPTIONS.set, OPTIONS.get())
+        with _name_file(source.path):
+            results.append(context.run(task.run))
         meter.finish_file(source.size, results[-1].rows)
     return results
+
+
+def check_files(
+    paths: Iterable[str | os.PathLike[str]],
+    mapping: Mapping | str,
+    *,
+    limit: int | None = None,
+    skip: int = 0,
+    reading: Reading | None = None,
+) -> None:
+    """Refuse what `import_files` would refuse at a file's first rows, for whom a logger is still to be made.
+
+    Args:
+        paths: The files.
+        mapping: As in `import_file`.
+        limit: As in `import_files`.
+        skip: As in `import_files`.
+        reading: As in `import_file`.
+
+    Raises:
+        UsageError: If a path isn't that of a file, or if the mapping or the reading doesn't fit it.
+        ExtraMissing: As in `import_file`.
+        OSError: If a file can't be opened.
+    """
+    chosen = _choose_mapping(mapping)
+    extractor = Extractor(chosen)
+    rows = _ZONELESS_ROWS if limit is None else min(limit, _ZONELESS_ROWS)
+    for path in map(Path, paths):
+        with _name_file(path), contextlib.closing(open_rows(path, reading or Reading())) as opened:
+            _check_columns(opened, chosen, path.name)
+            _check_beginning(opened, extractor, rows, zones=not skip)
+
+
+def _check_beginning(opened: Opened, extractor: Extractor, most: int, *, zones: bool) -> None:
+    """Look for a row that can be an event, and refuse a file whose rows all lack their zone."""
+    zoneless: ZoneMissing | None = None
+    read = bad = 0
+    for _, row, _ in islice(opened.rows, most):
+        read += 1
+        try:
+            if isinstance(row, dict):
+                extractor.extract(row)
+                return
+        except ZoneMissing as problem:
+            zoneless = zoneless or problem
+            continue
+        except Unusable:
+            pass
+        bad += 1
+    # Where other rows are bad too, a sound one may stand further on.
+    if zones and zoneless is not None and (read < _ZONELESS_ROWS or not bad):
+        raise _refuse_zone(zoneless, read)
+
+
+def _refuse_zone(problem: Unusable, rows: int) -> UsageError:
+    return UsageError(
+        f"{problem.detail}, and none of the {rows:,} rows read says its zone: give the zone of such times, for "
+        f"instance {name_argument('tz', 'UTC')} or {name_argument('tz', 'Europe/Berlin')} (nothing was recorded)"
+    )
+
+
+@contextlib.contextmanager
+def _name_file(path: Path) -> Iterator[None]:
+    """Put the file's name before the message of an error that doesn't say it."""
+    try:
+        yield
+    except UsageError as error:
+        if path.name in str(error):
+            raise
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _check_columns(opened: Opened, mapping: Mapping, source: str) -> list[str]:
+    """Compare a mapping with a table's columns, before every row fails for the same reason.
+
+    Returns:
+        Notes on the columns that are missing.
+
+    Raises:
+        UsageError: If one is missing without which there is no event.
+    """
+    if opened.columns is None or not opened.columns:
+        return []
+    notes = []
+    names = set(opened.columns)
+    for column, paths in list_columns(mapping).items():
+        if any(path in names or path.partition(".")[0] in names for path in paths):
+            continue
+        missing = " or ".join(repr(path) for path in paths)
+        if column in ("time", "type"):
+            listed = make_printable(", ".join(opened.columns), 500)
+            raise UsageError(
+                f"{source} has no column {missing}, which the mapping {mapping.name} takes the {column} from; its "
+                f"columns are: {listed}"
+            )
+        notes.append(f"no column {missing}: events have no {column}")
+    return notes
 
 
 @dataclass(frozen=True)
@@ -418,7 +514,7 @@ class _Import:
         begun = time.perf_counter()
         opened = open_rows(self._source.path, self._reading)
         try:
-            self._check_columns(opened)
+            self._notes += _check_columns(opened, self._mapping, self._source.path.name)
             with _defer_interrupts() as interrupted:
                 for number, line_and_more in self._number_rows(opened):
                     self._take(number, *line_and_more)
@@ -464,14 +560,16 @@ class _Import:
         for number, row in enumerate(opened.rows, 1):
             if end is not None and number > end:
                 self._limited = True
-                self._notes.append(f"only {self._limit:,} rows were read, as asked; skip={end} goes on there")
+                self._notes.append(
+                    f"only {self._limit:,} rows were read, as asked; {name_argument('skip', end)} goes on there"
+                )
                 return
             if self._rejects.count >= self._max_rejects:
                 self._limited = True
                 self._complete = False
                 self._notes.append(
                     f"the import was given up after {self._rejects.count:,} rejects (max_rejects), before row "
-                    f"{number:,}: is it the right mapping? skip={number - 1} goes on there"
+                    f"{number:,}: is it the right mapping? {name_argument('skip', number - 1)} goes on there"
                 )
                 return
             if number % _PROGRESS_ROWS == 0:
@@ -519,10 +617,7 @@ class _Import:
             UsageError: If there were such rows; they are held back as long as no other row became an event.
         """
         if self._zoneless:
-            raise UsageError(
-                f"{self._zoneless[0][2].detail}, and none of the {self._row:,} rows read says its zone: give the zone "
-                "of such times, for instance tz='UTC' or tz='Europe/Berlin' (nothing was recorded)"
-            )
+            raise _refuse_zone(self._zoneless[0][2], self._row)
 
     def _reject_zoneless(self) -> None:
         """Reject the rows without a zone that stood before the first with one: they are bad rows of a sound file."""
@@ -575,7 +670,7 @@ class _Import:
         """Stop between two rows, and let the interrupt take its course."""
         self._reject_zoneless()
         self._leave(opened)
-        raise KeyboardInterrupt(f"stopped behind row {self._row}: skip={self._row} goes on there")
+        raise KeyboardInterrupt(f"stopped behind row {self._row}: {name_argument('skip', self._row)} goes on there")
 
     def _mark(self, kind: str, state: str, options: Readable[str, Any]) -> None:
         ended = state != "started"
@@ -611,23 +706,6 @@ class _Import:
         if mapping.duration is not None:
             times["duration_unit"] = mapping.duration_unit
         return opened.options | times
-
-    def _check_columns(self, opened: Opened) -> None:
-        """Compare the mapping with a table's columns, before every row fails for the same reason."""
-        if opened.columns is None or not opened.columns:
-            return
-        names = set(opened.columns)
-        for column, paths in list_columns(self._mapping).items():
-            if any(path in names or path.partition(".")[0] in names for path in paths):
-                continue
-            missing = " or ".join(repr(path) for path in paths)
-            if column in ("time", "type"):
-                listed = make_printable(", ".join(opened.columns), 500)
-                raise UsageError(
-                    f"{self._source.path.name} has no column {missing}, which the mapping "
-                    f"{self._mapping.name} takes the {column} from; its columns are: {listed}"
-                )
-            self._notes.append(f"no column {missing}: events have no {column}")
 
     def _check_unchanged(self) -> None:
         """Notice a file that was written to meanwhile: its SHA-256 isn't that of what was imported."""

@@ -25,7 +25,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from auditkit.errors import UsageError
-from auditkit.importing.problems import Unusable, ZoneMissing, show_value
+from auditkit.importing.problems import Unusable, ZoneMissing, name_argument, show_value
 from auditkit.times import find_zone
 
 MomentParser = Callable[[object], tuple[dt.datetime, bool]]
@@ -272,7 +272,8 @@ def _compile_strptime(time_format: str, zone: dt.tzinfo | None, fold: int | None
 def _require_zone(zone: dt.tzinfo | None, time_format: str) -> dt.tzinfo:
     if zone is None:
         raise UsageError(
-            f"times in the form {time_format!r} carry no offset: give tz, for instance tz='UTC' or tz='Europe/Berlin'"
+            f"times in the form {time_format!r} carry no offset: give their zone, for instance "
+            f"{name_argument('tz', 'UTC')} or {name_argument('tz', 'Europe/Berlin')}"
         )
     return zone
 

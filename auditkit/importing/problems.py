@@ -1,12 +1,51 @@
-"""What is wrong with a row, and how to show a hostile value safely."""
+"""What is wrong with a row or a call, how an argument is named, and how to show a hostile value safely."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Final
 
 SHOWN: Final = 80
 """Longest value that a reason quotes, in characters."""
+
+
+OPTIONS: ContextVar[Mapping[str, str] | None] = ContextVar("auditkit_import_options", default=None)
+"""For each argument of an import its option, where those are named; see `name_options`."""
+
+
+@contextmanager
+def name_options(options: Mapping[str, str]) -> Iterator[None]:
+    """Name arguments as options of a command line in what is said inside of the block.
+
+    Args:
+        options: For each argument its option.
+
+    Example:
+        >>> with name_options({"skip": "--skip"}):
+        ...     name_argument("skip", 20000)
+        '--skip 20000'
+    """
+    token = OPTIONS.set(options)
+    try:
+        yield
+    finally:
+        OPTIONS.reset(token)
+
+
+def name_argument(name: str, value: str | int) -> str:
+    """Write an argument so as to be given: in Python, or inside of `name_options` in a shell.
+
+    Example:
+        >>> name_argument("again", True), name_argument("tz", "UTC")
+        ('again=True', "tz='UTC'")
+    """
+    options = OPTIONS.get()
+    if options is None:
+        return f"{name}={value!r}"
+    return options[name] if value is True else f"{options[name]} {shlex.quote(str(value))}"
 
 
 class Unusable(Exception):

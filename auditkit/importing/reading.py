@@ -18,6 +18,7 @@ import orjson
 from auditkit.errors import UsageError
 from auditkit.importing.columnar import Columns
 from auditkit.importing.documents import Document, Row, read_lines
+from auditkit.importing.problems import name_argument
 from auditkit.importing.streams import Stream
 from auditkit.importing.tables import Table
 
@@ -183,8 +184,8 @@ def _tell_format(path: Path, stream: Stream, encoding: str) -> str:
     if not text and stream.broken is None:
         return "json" if _find_suffix(path) == ".json" else "jsonl"
     raise UsageError(
-        f"the format of {path} can't be told from its name or its beginning: give format='jsonl', 'json', "
-        "'csv' or 'parquet'"
+        f"the format of {path} can't be told from its name or its beginning: give "
+        f"{', '.join(name_argument('format', name) for name in FORMATS[:-1])} or {name_argument('format', FORMATS[-1])}"
     )
 
 

@@ -30,10 +30,11 @@ class Report:
         path: The file.
         day: The day it is about.
         tz: Time zone of that day.
-        events: Events of that day.
+        events: Events of that day; 0 also if they couldn't be read.
         size: Bytes of the file.
         verification: What was verified; ``None`` if it couldn't be, for want of a key.
         verdict: The verdict as the report says it.
+        damage: Why the events of the day couldn't be read; empty if they could.
     """
 
     path: Path
@@ -43,11 +44,19 @@ class Report:
     size: int
     verification: Verification | None = field(repr=False)
     verdict: Verdict = field(repr=False)
+    damage: str = field(default="", repr=False)
+
+    @property
+    def extent(self) -> str:
+        """How many events the day has, in words."""
+        if self.damage:
+            return "its events can't be read"
+        return f"{format_count(self.events)} event{'' if self.events == 1 else 's'}"
 
     def __repr__(self) -> str:
         return (
-            f"Report {clean_text(str(self.path), 300)} ({self.day} {self.tz}, {format_count(self.events)} "
-            f"events, {format_size(self.size)}): {self.verdict.headline}"
+            f"Report {clean_text(str(self.path), 300)} ({self.day} {self.tz}, {self.extent}, "
+            f"{format_size(self.size)}): {self.verdict.headline}"
         )
 
     def _repr_html_(self) -> str:
@@ -59,7 +68,7 @@ class Report:
                 "tone": self.verdict.tone,
                 "sign": self.verdict.sign,
                 "headline": self.verdict.headline,
-                "events": f"{format_count(self.events)} events · {self.tz} · {format_size(self.size)}",
+                "events": f"{self.extent} · {self.tz} · {format_size(self.size)}",
             }
         )
 
@@ -126,7 +135,7 @@ def daily(
     path.parent.mkdir(parents=True, exist_ok=True)
     # A report is for others to read: it gets the mode that any new file of this user would get.
     replace_file(path, content, mode=0o666)
-    return Report(path, span.day, tz, read.totals.events, len(content), verification, page.verdict)
+    return Report(path, span.day, tz, read.totals.events, len(content), verification, page.verdict, read.damage)
 
 
 def _link(path: Path) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -70,6 +70,9 @@ class Trail(Protocol):
     ) -> Iterator[pd.DataFrame]:
         """Return the same events piece by piece."""
 
+    def days(self) -> list[date]:
+        """List the UTC dates that have events."""
+
     def verify(self, *, since: datetime | None = None, until: datetime | None = None) -> Verification:
         """Verify what the range touches."""
 
@@ -126,7 +129,7 @@ class Day:
     Attributes:
         span: The day.
         totals: Its figures.
-        before: Those of the same part of the day before.
+        before: Those of the same part of the day before; None if it can't be read.
         timeline: Events by type and five minutes.
         types: Events by type.
         workflows: Events by workflow, with their leads.
@@ -136,11 +139,12 @@ class Day:
         failed: Failures by error type, operation and workflow.
         recent: The newest events, newest first.
         damage: Why the events can't be read; everything else is empty then.
+        damage_before: Why those of the day before can't be read.
     """
 
     span: Span
     totals: Totals
-    before: Totals
+    before: Totals | None
     timeline: ActivitySummary
     types: ActivitySummary
     workflows: ActivitySummary
@@ -150,6 +154,7 @@ class Day:
     failed: FailureSummary
     recent: pd.DataFrame
     damage: str = ""
+    damage_before: str = ""
 
 
 def choose_day(trail: Trail, day: str | date | None, tz: str, now: datetime) -> date:
@@ -163,7 +168,7 @@ def choose_day(trail: Trail, day: str | date | None, tz: str, now: datetime) -> 
 
     Returns:
         The day asked for; else today if it has events, else the newest day before that has some, else the
-        newest of all, else today.
+        newest of all, else today. Where the newest events can't be read, their UTC date.
 
     Raises:
         UsageError: If the day or the zone isn't one.
@@ -173,10 +178,26 @@ def choose_day(trail: Trail, day: str | date | None, tz: str, now: datetime) -> 
         return today
     end = parse_range(today, today, now=now, tz=tz).until
     for until in (end, None):
-        newest = trail.events(until=until, columns=["time"], limit=1, newest=True)
+        try:
+            newest = trail.events(until=until, columns=["time"], limit=1, newest=True)
+        except StoreDamaged:
+            days = trail.days()
+            return _find_newest(trail, [day for day in days if day <= today] or days)
         if len(newest):
             return resolve_day(newest["time"].iloc[-1].to_pydatetime(), now=now, tz=tz)
     return today
+
+
+def _find_newest(trail: Trail, days: list[date]) -> date:
+    """Return the newest date that has events, or whose events can't be read."""
+    for day in reversed(days):
+        since = datetime.combine(day, time(), UTC)
+        try:
+            if len(trail.events(since=since, until=since + timedelta(days=1), columns=["time"], limit=1)):
+                return day
+        except StoreDamaged:
+            return day
+    return days[-1]
 
 
 def find_span(day: date, tz: str, now: datetime) -> Span:
@@ -208,16 +229,22 @@ def read_day(trail: Trail, span: Span) -> Day:
         span: The day.
 
     Returns:
-        Their summaries. Where a segment is gone or damaged they are empty and say so: figures that leave out what
-        can't be read would look like the whole day.
+        Their summaries. Where a segment of the day is gone or damaged they are empty and say so: figures that leave
+        out what can't be read would look like the whole day. Where it is one of the day before, only the comparison
+        is left out.
     """
+    before, damage_before = None, ""
     try:
-        return _summarise(trail, span, span.until, find_span_before(span))
+        before = _read_totals(trail, find_span_before(span))
     except StoreDamaged as damage:
-        return replace(_summarise(trail, span, span.since, (span.since, span.since)), damage=str(damage))
+        damage_before = str(damage)
+    try:
+        return _summarise(trail, span, span.until, before, damage_before=damage_before)
+    except StoreDamaged as damage:
+        return _summarise(trail, span, span.since, before, damage=str(damage), damage_before=damage_before)
 
 
-def _summarise(trail: Trail, span: Span, until: datetime, before: tuple[datetime, datetime]) -> Day:
+def _summarise(trail: Trail, span: Span, until: datetime, before: Totals | None, **damages: str) -> Day:
     empty = trail.events(since=span.since, until=span.since, columns=_RECENT_COLUMNS)
     frames = _chain(empty, trail.stream(since=span.since, until=until, columns=_ACTIVITY_COLUMNS, ordered=False))
     tz = span.tz
@@ -244,7 +271,7 @@ def _summarise(trail: Trail, span: Span, until: datetime, before: tuple[datetime
     return Day(
         span=span,
         totals=_total(overall, durations),
-        before=_read_totals(trail, before),
+        before=before,
         timeline=timeline,
         types=types,
         workflows=workflows,
@@ -253,6 +280,7 @@ def _summarise(trail: Trail, span: Span, until: datetime, before: tuple[datetime
         trend=trend,
         failed=failed,
         recent=recent.iloc[::-1].reset_index(drop=True),
+        **damages,
     )
 
 

@@ -103,7 +103,7 @@ def compose_page(
             _judge(verification, problem, span, store=store, store_id=store_id, made=made), day.damage
         ),
         figures=() if day.damage else _list_figures(day.totals, day.before),
-        compared=_say_comparison(span) if day.totals.events or day.before.events else "",
+        compared=_say_comparison(day),
         sections=tuple(section for section in _list_sections(day, verification) if section is not None),
         method=_list_methods(span),
         python=clean_text(f"auditkit.report.daily({argument}{zone_argument})", 500),
@@ -251,8 +251,17 @@ def _say_note(note: Finding) -> str:
 # Key figures
 
 
-def _list_figures(totals: Totals, before: Totals) -> tuple[Figure, ...]:
+def _list_figures(totals: Totals, before: Totals | None) -> tuple[Figure, ...]:
     rate = totals.failures / totals.events if totals.events else None
+    if before is None:
+        figures = [
+            Figure("Events", format_count(totals.events)),
+            Figure("Error rate", MISSING if rate is None else format_share(rate)),
+            Figure("Leads touched", format_count(totals.leads)),
+            Figure("Actors", format_count(totals.actors)),
+        ]
+        times = totals.percentiles.items()
+        return (*figures, *(Figure(f"{name} · n = {totals.durations:,}", format_duration(t)) for name, t in times))
     rate_before = before.failures / before.events if before.events else None
     figures = [
         Figure("Events", format_count(totals.events), _say_change(totals.events, before.events)),
@@ -297,7 +306,12 @@ def _say_change(value: float, before: float | None) -> str:
     return f"{'▲' if change > 0 else '▼'} {abs(change) * 100:.0f} %"
 
 
-def _say_comparison(span: Span) -> str:
+def _say_comparison(day: Day) -> str:
+    span = day.span
+    if day.before is None:
+        return f"Changes are left out, as the day before can't be read: {clean_text(day.damage_before, 600)}"
+    if not day.totals.events and not day.before.events:
+        return ""
     if span.over:
         return "Changes are against the day before."
     until = span.end.astimezone(find_zone(span.tz))
@@ -320,6 +334,8 @@ def _list_sections(day: Day, verification: Verification | None) -> list[Section 
 
 
 def _describe_timeline(day: Day) -> Section | None:
+    if day.damage:
+        return Section("timeline", "Activity", "The events of this day couldn't be read.")
     if not day.totals.events:
         return Section("timeline", "Activity", "No events were recorded on this day.")
     frame = day.timeline.to_frame(fill=True, since=day.span.since, until=day.span.until)

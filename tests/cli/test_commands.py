@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import subprocess
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+import auditkit
 from tests.cli.conftest import Store
 from tests.cli.running import (
     COMMAND,
@@ -330,6 +332,116 @@ def test_import_shows_and_keeps_rejected_rows(tmp_path: Path) -> None:
     assert "1 row rejected" in shown.err
     assert find_unprintable(shown.out + shown.err) == []
     assert "yester" in (tmp_path / "bad.jsonl").read_text()
+
+
+def test_import_of_many_files_tells_them_apart(tmp_path: Path) -> None:
+    """Names that differ in their middle or in their folder are still different ones in 80 columns."""
+    names = [f"218007301253_trail_us-east-1_202307{d}T1240Z_C1qUFaqv.jsonl" for d in range(10, 20)]
+    names += ["a/same-name-of-two-folders.jsonl", "b/same-name-of-two-folders.jsonl"]
+    for number, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(json.dumps({"ts": "2026-11-23T10:00:00Z", "kind": "a", "n": number}) + "\n")
+    options = ["--set", "time=ts", "--set", "type=kind", "--key-file", str(tmp_path / "key")]
+    for files in (names[:10], names[:3], names[10:]):
+        store = ["--store", str(tmp_path / f"audit-{len(files)}")]
+        shown = run_cli("import", *files, *options, *store, cwd=tmp_path)
+        assert shown.code == 0, shown.err
+        rows = shown.out.splitlines()[2:]
+        assert len({row[:18] for row in rows}) == len(rows) == len(files)
+        assert find_wide_lines(shown.out) == []
+        again = run_cli("import", *files, "--skip-known", *options, *store, cwd=tmp_path)
+        assert again.out.count("(known)") == len(files)
+    mixed = run_cli("import", *names, *options, "--store", str(tmp_path / "audit-mixed"), cwd=tmp_path)
+    # Where they can't be told apart in the width of a column, the whole names are there.
+    text = "".join(row[:18].strip() for row in mixed.out.splitlines()[2:])
+    assert all(name in text for name in names)
+    assert "12 events of 12 files" in mixed.err
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_bars_are_signs_where_there_are_no_blocks(store: Store, encoding: str) -> None:
+    """No bar of escapes, and no line that is wider than the terminal."""
+    shown = subprocess.run(
+        [*COMMAND, "stats", *store.options],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=True,
+    ).stdout.decode(encoding)
+    bars = [line for line in shown.splitlines() if "#" in line]
+    assert len(bars) == 2
+    assert "\\u258" not in shown
+    assert find_wide_lines("\n".join(bars)) == []
+
+
+def test_one_event_is_one_event(tmp_path: Path) -> None:
+    """Counts of one are said in the singular."""
+    file = tmp_path / "app.jsonl"
+    file.write_bytes(b'{"ts":"2026-11-23T10:00:00Z","kind":"a","who":"ana","lead":"L-1"}\n')
+    options = ["--store", str(tmp_path / "audit"), "--key-file", str(tmp_path / "key")]
+    pairs = [f"--set={pair}" for pair in ("time=ts", "type=kind", "actor=who", "lead_id=lead")]
+    said = [run_cli("import", file, file, *pairs, "--again", "--limit", "1", *options, cwd=tmp_path)]
+    with auditkit.AuditLogger(tmp_path / "audit", key_file=tmp_path / "key", enable_rotation=False) as audit:
+        audit.log_event("b", time=datetime(2026, 11, 22, 10, tzinfo=UTC))
+    day = ["--since", "2026-11-22", "--until", "2026-11-22"]
+    said.append(run_cli("stats", *day, *options))
+    assert said[-1].out.startswith("1 event, 0 failed, 0 leads, 0 actors\n")
+    said.append(run_cli("export", *day, *options))
+    said.append(run_cli("query", "--limit", "1", *options))
+    said.append(run_cli("seal", *options))
+    said.append(run_cli("report", "daily", "--day", "2026-11-22", *options, cwd=tmp_path))
+    for shown in said:
+        assert shown.code == 0, shown.err
+        assert not re.search(r"\b1 (events|leads|actors|rows|segments)\b", shown.out + shown.err)
+
+
+ROW = b'{"ts":"2026-11-23T10:00:00Z","kind":"a"}\n'
+NAIVE = b'{"ts":"2026-11-23T10:00:00","kind":"a"}\n'
+
+
+@pytest.mark.parametrize(
+    "name, content, arguments, said",
+    [
+        ("app.jsonl", NAIVE, [], "--tz UTC or --tz Europe/Berlin"),
+        ("app.jsonl", ROW, ["--set", "time_format=epoch_s", "--set", "tz=Mars/Olympus"], "Mars/Olympus"),
+        ("app.jsonl", ROW, ["--set", "time_format=date"], "--tz UTC or --tz Europe/Berlin"),
+        ("app.jsonl", ROW.decode().encode("utf-16"), [], "--encoding utf-16"),
+        (
+            "app.log",
+            b"10:00 a\n",
+            [],
+            "--input-format jsonl, --input-format json, --input-format csv or --input-format",
+        ),
+        ("app.json", b'{"one": 1}', [], "--input-format jsonl"),
+        ("app.json", b'{"one": [{}]}', ["--records", "a b"], "--records 'a b'"),
+        ("app.csv", b"ts,sort\n2026-11-23T10:00:00Z,a\n", [], "has no column 'kind'"),
+        ("folder", None, [], "found a folder"),
+    ],
+)
+def test_import_refuses_in_its_own_words_and_makes_no_store(
+    tmp_path: Path, name: str, content: bytes | None, arguments: list[str], said: str
+) -> None:
+    """What to do is said as options, not as arguments of a function; neither store nor key is there afterwards."""
+    file = tmp_path / name
+    file.mkdir() if content is None else file.write_bytes(content)
+    options = ["--store", str(tmp_path / "audit"), "--key-file", str(tmp_path / "key")]
+    shown = run_cli("import", file, "--set", "time=ts", "--set", "type=kind", *arguments, *options, cwd=tmp_path)
+    assert (shown.code, shown.out) == (2, ""), shown.err
+    assert said in shown.err
+    assert not re.search(r"\w=['{T]", shown.err)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_import_goes_on_as_it_says(tmp_path: Path) -> None:
+    """A part that was imported, and a whole, are refused with the options that go on."""
+    file = tmp_path / "app.jsonl"
+    file.write_bytes(ROW * 5)
+    options = ["--store", str(tmp_path / "audit"), "--key-file", str(tmp_path / "key")]
+    call = ["import", str(file), "--set", "time=ts", "--set", "type=kind", *options]
+    assert "only 3 rows were read, as asked; --skip 3 goes on there" in run_cli(*call, "--limit", "3", cwd=tmp_path).err
+    refused = run_cli(*call, cwd=tmp_path).err
+    assert "give --skip 3 to go on behind it, or --again to import it from its beginning" in refused
+    assert run_cli(*call, "--skip", "3", cwd=tmp_path).code == 0
+    assert "give --again to record every event a second time" in run_cli(*call, cwd=tmp_path).err
 
 
 def test_import_lists_its_mappings(tmp_path: Path) -> None:

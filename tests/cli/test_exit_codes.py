@@ -139,6 +139,41 @@ def test_a_damaged_partition_gives_1(store: Store, shell: Shell, damage: str) ->
         assert segment.name in text or "the record isn't as it was written" in text
 
 
+@pytest.mark.parametrize("gone", [False, True], ids=["changed", "gone"])
+def test_nothing_is_written_where_a_later_day_cant_be_read(store: Store, tmp_path: Path, gone: bool) -> None:
+    """Not the beginning of a document either, which a pipe would take for the whole; without that day all is there."""
+    segment = sorted(store.path.glob("events/date=2026-11-23/*.parquet"))[0]
+    if gone:
+        shutil.rmtree(segment.parent)
+    else:
+        data = bytearray(segment.read_bytes())
+        data[len(data) // 2] ^= 1
+        segment.write_bytes(data)
+    formats = ("csv", "json", "jsonl", "parquet")
+    commands = [["query", "--format", name] for name in ("json", "csv")] + [["export", "--format", f] for f in formats]
+    commands += [["export", "--output", str(tmp_path / f"events.{name}")] for name in formats]
+    commands += [["export", "--format", "csv", "--limit", "1"], ["query", "--format", "json", "--limit", "20"]]
+    for command in commands:
+        shown = run_cli(*command, *store.options)
+        assert (command, shown.code, shown.out) == (command, Exit.INCOMPLETE if gone else Exit.FINDINGS, "")
+        assert shown.err.count("error:") == 1
+        assert segment.name in shown.err
+    assert list(tmp_path.glob("*events.*")) == []
+    sound = run_cli("query", "--format", "json", "--until", "2026-11-22", *store.options)
+    assert (sound.code, len(json.loads(sound.out))) == (Exit.SOUND, 12)
+
+
+def test_a_limit_reads_and_checks_only_what_it_needs(store: Store) -> None:
+    """The newest events are right although an older day isn't; a table says that, and ends with the code of damage."""
+    segment = find_segment(store)
+    segment.write_bytes(segment.read_bytes()[:-1])
+    newest = run_cli("query", "--limit", "5", "--format", "json", *store.options)
+    assert (newest.code, len(json.loads(newest.out))) == (Exit.SOUND, 5)
+    table = run_cli("query", "--limit", "5", *store.options)
+    assert (table.code, len(table.out.splitlines())) == (Exit.FINDINGS, 7)
+    assert "the newest 5 events; how many there are can't be said" in table.err
+
+
 def test_a_missing_key_gives_3(store: Store, shell: Shell) -> None:
     """Without its key a store can be read, but not vouched for; sealing and recording need the key."""
     options = ["--store", str(store.path)]
@@ -155,8 +190,10 @@ def test_a_missing_key_gives_3(store: Store, shell: Shell) -> None:
 
 def test_a_wrong_key_gives_3(store: Store, tmp_path: Path) -> None:
     """The key of another store is no proof either way."""
-    run_cli("import", os.devnull, "--set", "time=t", "--set", "type=k", "--store", tmp_path / "b", "--key-file",
-            tmp_path / "other.key", "--input-format", "jsonl", cwd=tmp_path)  # fmt: skip
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"t":"2026-11-23T10:00:00Z","k":"a"}\n')
+    run_cli("import", rows, "--set", "time=t", "--set", "type=k", "--store", tmp_path / "b", "--key-file",
+            tmp_path / "other.key", cwd=tmp_path)  # fmt: skip
     assert (tmp_path / "other.key").exists()
     shown = run_cli("integrity", "--store", store.path, "--key-file", tmp_path / "other.key")
     assert shown.code == Exit.INCOMPLETE

@@ -87,7 +87,7 @@ def test_a_date_is_no_time_unless_somebody_says_so(value: object) -> None:
     with pytest.raises(Unusable, match="give time_format date"):
         compile_format("iso8601", tz="UTC")(value)
     assert compile_format("date", tz="UTC")(value) == (datetime(2026, 11, 23, tzinfo=UTC), True)
-    with pytest.raises(UsageError, match="give tz"):
+    with pytest.raises(UsageError, match="give their zone"):
         compile_format("date")
 
 
@@ -164,7 +164,7 @@ def test_what_is_no_time_is_refused_with_a_printable_reason(time_format: str, va
     [
         ("rfc3339", None, "no time format"),
         ("%H:%M:%S", "UTC", "reads no year"),
-        ("%Y-%m-%d %H:%M", None, "give tz"),
+        ("%Y-%m-%d %H:%M", None, "give their zone"),
         ("%Y-%m-%d %Q", "UTC", "%Y-%m-%d %Q"),
         ("%Y-%Y", "UTC", "twice"),
         ("iso8601", "Europe/Atlantis", "time zone"),

@@ -6,8 +6,9 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 import stat
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -212,6 +213,51 @@ def test_a_damaged_day_is_reported_without_its_events(tmp_path: Path) -> None:
     assert "its events can&#39;t be read" in text
     assert segment.name in text
     assert 'aria-label="Key figures"' not in text
+    assert "The events of this day couldn&#39;t be read." in text
+    assert "No events were recorded" not in text
+    for shown in (repr(made), made._repr_html_()):
+        assert "0 events" not in shown
+    assert "its events can't be read" in repr(made)
+
+
+def make_two_days(folder: Path) -> list[Path]:
+    """Record two events on Sunday and three on Monday, and give the two segments."""
+    with auditkit.AuditLogger(folder, secret_key=SECRET) as log:
+        for number in range(5):
+            time = datetime(2026, 11, 22 + (number >= 2), 9, number, tzinfo=UTC)
+            log.log_event("lead.ingested", {"n": number}, lead_id=f"L-{number}", time=time)
+        log.rotate()
+    return [next((folder / "events" / f"date=2026-11-{day}").glob("*.parquet")) for day in (22, 23)]
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["flipped bit", "partition gone"])
+def test_damage_on_the_day_before_leaves_out_the_comparison_only(tmp_path: Path, gone: bool) -> None:
+    """The day itself is sound and shown in full; why nothing is compared stands below its figures."""
+    segment, _ = make_two_days(tmp_path / "audit")
+    if gone:
+        shutil.rmtree(segment.parent)
+    else:
+        data = bytearray(segment.read_bytes())
+        data[len(data) // 2] ^= 1
+        segment.write_bytes(data)
+    made = report.daily("2026-11-23", store=tmp_path / "audit", output=tmp_path / "r.html", secret_key=SECRET)
+    assert (made.events, made.damage, made.verdict.headline) == (3, "", "The record of this day is intact")
+    text = made.path.read_text(encoding="utf-8")
+    assert "No events were recorded" not in text
+    assert "Changes are left out, as the day before can&#39;t be read" in text
+    assert "date=2026-11-22" in text
+    assert "none before" not in text
+    assert "Changes are against" not in text
+
+
+def test_without_a_day_a_damaged_newest_one_is_reported(tmp_path: Path) -> None:
+    """The newest event can't be read, and the day that has it is the one to report on."""
+    _, segment = make_two_days(tmp_path / "audit")
+    segment.write_bytes(segment.read_bytes()[:-1])
+    made = report.daily(store=tmp_path / "audit", output=tmp_path / "r.html", secret_key=SECRET, now=NOW)
+    assert made.day == date(2026, 11, 23)
+    assert made.verification is not None
+    assert made.verification.verdict == "findings"
 
 
 def test_a_missing_store_and_a_double_one_are_refused(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def test_a_day_of_25_hours_is_read_whole_and_no_more() -> None:
     trail = at(begin - timedelta(microseconds=1), begin, begin + timedelta(hours=25, microseconds=-1))
     span = find_span(date(2026, 10, 25), "Europe/Berlin", NOON)
     day = read_day(trail, span)
+    assert day.before is not None
     assert (day.totals.events, day.before.events) == (2, 1)
     assert span.until - span.since == timedelta(hours=25)
 
@@ -95,6 +96,7 @@ def test_what_is_read_in_pieces_is_what_the_frame_says() -> None:
 def test_an_empty_day_has_summaries_too() -> None:
     """Everything is there and says nothing."""
     day = read_day(FrameTrail(make_frame([])), find_span(DAY, "UTC", NOON))
+    assert day.before is not None
     assert day.totals.events == day.before.events == 0
     assert day.totals.percentiles == {}
     assert day.timeline.to_frame().empty

@@ -54,7 +54,7 @@ def run(
     begins with = + - @, a tab, a line end, NUL, or a full-width form of these gets a leading apostrophe.
     """
     from auditkit.charts.text import format_size
-    from auditkit.cli.cells import choose_cell
+    from auditkit.cli.cells import choose_cell, count_things
     from auditkit.cli.terminal import shorten_path
     from auditkit.exporting import choose_format, export_events, guard_cell
     from auditkit.times import find_zone
@@ -80,7 +80,7 @@ def run(
             **filters,
         )
     where = "" if result.path is None else f" to {shorten_path(result.path)}"
-    settings.terminal.note(f"{result.rows:,} events, {format_size(result.bytes)}{where}")
+    settings.terminal.note(f"{count_things(result.rows, 'event')}, {format_size(result.bytes)}{where}")
 
 
 def _nothing() -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -21,6 +20,16 @@ if TYPE_CHECKING:
 
 READING = "How to read the files"
 
+OPTIONS: Final = {
+    "again": "--again",
+    "encoding": "--encoding",
+    "format": "--input-format",
+    "records": "--records",
+    "skip": "--skip",
+    "tz": "--tz",
+}
+"""For each argument that a message of an import names its option."""
+
 
 @command(
     "import",
@@ -28,7 +37,7 @@ READING = "How to read the files"
     examples=(
         ("auditkit import trail/*.json.gz --mapping cloudtrail", "AWS CloudTrail"),
         (
-            "auditkit import app.jsonl --set time=ts --set type=event --set actor=user.email",
+            "auditkit import app.jsonl --set time=ts --set type=event --set actor=user.id",
             "fields by their paths",
         ),
         ("auditkit import leads.csv --mapping leads.toml --tz Europe/Berlin", "a mapping of your own"),
@@ -97,39 +106,38 @@ def run(
     written to the rejects file, and the exit code is then 4. Importing a file twice is refused unless --again
     is given.
     """
-    from auditkit.importing import import_files
+    from auditkit.importing import check_files, import_files
+    from auditkit.importing.problems import name_options
 
     if mapping == "list":
         _list_mappings(settings)
         return Exit.SOUND
     if not files:
         raise click.UsageError("expected files to import, found none: see the examples in --help")
-    chosen = _choose_mapping(mapping, pairs, tz)
-    reading = _choose_reading(input_format, encoding, delimiter, records)
-    for file in files:
-        # Looked at before the store is: a mistyped name must not make a store.
-        if not stat.S_ISREG(file.stat().st_mode):
-            continue
-        file.open("rb").close()
     from auditkit import spawning
     from auditkit.logger import AuditLogger
 
-    with (
-        AuditLogger(settings.store, key_file=settings.key_file, on_failure="raise") as logger,
-        _show_progress(settings.terminal) as progress,
-    ):
-        results = import_files(
-            list(files),
-            logger,
-            chosen,
-            rejects=rejects,
-            again=again,
-            skip_known=skip_known,
-            progress=progress,
-            limit=limit,
-            skip=skip,
-            reading=reading,
-        )
+    with name_options(OPTIONS):
+        chosen = _choose_mapping(mapping, pairs, tz)
+        reading = _choose_reading(input_format, encoding, delimiter, records)
+        # Before the store is opened: a mistyped name must not make a store.
+        check_files(files, chosen, limit=limit, skip=skip, reading=reading)
+        with (
+            AuditLogger(settings.store, key_file=settings.key_file, on_failure="raise") as logger,
+            _show_progress(settings.terminal) as progress,
+        ):
+            results = import_files(
+                list(files),
+                logger,
+                chosen,
+                rejects=rejects,
+                again=again,
+                skip_known=skip_known,
+                progress=progress,
+                limit=limit,
+                skip=skip,
+                reading=reading,
+            )
     if spawning.can_seal():
         # After the logger is closed, so that the ends of its chains are sealed too.
         with settings.terminal.show_status("sealing"):
@@ -211,21 +219,19 @@ def _show_progress(terminal: Terminal) -> Iterator[Callable[[int, int, int], Non
 def _print_results(terminal: Terminal, results: Sequence[ImportResult]) -> None:
     from datetime import UTC
 
-    from auditkit.cli.cells import count_things, show_number, show_text, show_time
-    from auditkit.cli.terminal import Column, make_text, printable, shorten_middle
+    from auditkit.cli.cells import count_things, show_number, show_time
+    from auditkit.cli.terminal import Column, make_text, printable
 
     columns = [Column("file", flexible=True), Column("rows", right=True), Column("imported", right=True)]
     columns += [Column("rejected", right=True), Column("first (UTC)"), Column("last (UTC)")]
     rows: list[Sequence[Text | str]] = []
-    for result in results:
+    names = _name_files(results, max(18, terminal.out.width - 62))
+    for name, result in zip(names, results, strict=True):
         rejected = make_text(f"{result.rejected:,}" if result.rejected else "·", "red" if result.rejected else "")
-        name = show_text(result.source)
-        if len(results) > 1:
-            # Files of one program differ at their ends.
-            name = shorten_middle(name, max(18, terminal.out.width - 62))
-        name += " (known)" if result.skipped else ""
         span = [show_time(moment, UTC, seconds=False) for moment in (result.first, result.last)]
-        rows.append((name, show_number(result.rows), show_number(result.imported), rejected, *span))
+        rows.append(
+            (make_text(name, wrap=True), show_number(result.rows), show_number(result.imported), rejected, *span)
+        )
     terminal.print_table(columns, rows)
     for assumed in dict.fromkeys(_describe_reading(result) for result in results):
         terminal.note(assumed)
@@ -242,7 +248,20 @@ def _print_results(terminal: Terminal, results: Sequence[ImportResult]) -> None:
             terminal.warn(f"{result.source}: the file is broken, what stands behind the break was not read")
     if len(results) > 1:
         total, seconds = sum(r.imported for r in results), sum(r.duration for r in results)
-        terminal.note(f"{total:,} events of {len(results)} files in {seconds:.1f} s")
+        terminal.note(f"{count_things(total, 'event')} of {len(results)} files in {seconds:.1f} s")
+
+
+def _name_files(results: Sequence[ImportResult], width: int) -> list[str]:
+    """Name the files so that each can be told from the others: in the width of a column, or else in whole."""
+    from auditkit.cli.cells import show_text
+    from auditkit.cli.terminal import printable, shorten_alike
+
+    names = [show_text(result.source) for result in results]
+    if len(set(names)) < len(names):
+        names = [printable(str(result.path)) for result in results]
+    marks = [" (known)" if result.skipped else "" for result in results]
+    shown = shorten_alike(names, width - max(map(len, marks))) if len(names) > 1 else None
+    return [name + mark for name, mark in zip(shown or names, marks, strict=True)]
 
 
 def _describe_reading(result: ImportResult) -> str:

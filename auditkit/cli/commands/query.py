@@ -80,6 +80,8 @@ def run(
 
 
 def _show_table(terminal: Terminal, trail: AuditTrail, filters: dict[str, Any], limit: int, zone: tzinfo) -> None:
+    from auditkit.cli.cells import count_things
+
     names = [
         "time",
         "type",
@@ -103,11 +105,12 @@ def _show_table(terminal: Terminal, trail: AuditTrail, filters: dict[str, Any], 
             total = trail.count(**filters)
         except StoreDamaged:
             terminal.note(
-                f"the newest {len(frame):,} events; how many there are can't be said, as others can't be read"
+                f"the newest {count_things(len(frame), 'event')}; how many there are can't be said, as others can't "
+                "be read"
             )
             raise
         if total > len(frame):
-            terminal.note(f"the newest {len(frame):,} of {total:,} events; --limit 0 shows all")
+            terminal.note(f"the newest {len(frame):,} of {count_things(total, 'event')}; --limit 0 shows all")
 
 
 def print_events(terminal: Terminal, frame: pd.DataFrame, zone: tzinfo) -> None:
@@ -134,9 +137,9 @@ def print_events(terminal: Terminal, frame: pd.DataFrame, zone: tzinfo) -> None:
 
 
 def _stream(settings: Settings, trail: AuditTrail, filters: dict[str, Any], limit: int) -> None:
-    from auditkit.cli.cells import choose_cell
+    from auditkit.cli.cells import choose_cell, count_things
     from auditkit.exporting import read_batches, write_events
 
     batches = read_batches(trail, limit=limit or None, newest=True, **filters)
     result = write_events(batches, sys.stdout.buffer, settings.format, cell=choose_cell())
-    settings.terminal.debug(f"{result.rows:,} events")
+    settings.terminal.debug(count_things(result.rows, "event"))

@@ -49,11 +49,12 @@ def daily(settings: Settings, day: str | None, output: Path | None, tz: str) -> 
     with settings.terminal.show_status("rendering the report"):
         made = report.daily(day, output=output, tz=tz, trail=trail)
     click.echo(str(made.path))
-    settings.terminal.note(f"day {made.day}, {made.events:,} events: {made.verdict.headline}")
+    settings.terminal.note(f"day {made.day}, {made.extent}: {made.verdict.headline}")
     code = Exit.INCOMPLETE if made.verification is None else made.verification.exit_code
     if code != Exit.SOUND:
         settings.terminal.warn(made.verdict.sentence)
     return code
 
 
+daily.short_help = "A day's activity, errors and latencies, and whether it's sound."
 run.add_command(daily)

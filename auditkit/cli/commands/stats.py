@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _DAYS_SHOWN = 14
 _ROWS_SHOWN = 25
+_BLOCKS = "▏▎▍▌▋▊▉█"
 _COLUMNS = ["time", "type", "workflow", "outcome", "lead_id", "actor"]
 
 
@@ -137,7 +138,7 @@ def print_statistics(
         brief: Leave out first and last times, and the workflows.
         **filters: Filters of `AuditTrail.events`.
     """
-    from auditkit.cli.cells import name_zone, show_number, show_text, show_time
+    from auditkit.cli.cells import count_things, name_zone, show_number, show_text, show_time
     from auditkit.cli.frames import print_frame
     from auditkit.cli.terminal import make_text
 
@@ -147,10 +148,10 @@ def print_statistics(
         terminal.note(f"no events in {trail.path}" + (" that fit the filters" if any(filters.values()) else ""))
         return
     total = statistics.total.iloc[0]
-    line = make_text(f"{show_number(total['n'])} events", "bold")
+    line = make_text(count_things(int(total["n"]), "event"), "bold")
     line.append(
-        f", {show_number(total['failures'])} failed, {show_number(total['leads'])} leads, "
-        f"{show_number(total['actors'])} actors",
+        f", {show_number(total['failures'])} failed, {count_things(int(total['leads']), 'lead')}, "
+        f"{count_things(int(total['actors']), 'actor')}",
         "default not bold",
     )
     terminal.out.print(line, soft_wrap=True)
@@ -181,7 +182,7 @@ def _print_days(terminal: Terminal, days: pd.DataFrame) -> None:
     rows = []
     for day in shown.to_dict("records"):
         moment: datetime = day["time"]
-        bar = make_text(draw_bar(int(day["n"]) / largest, width), "blue")
+        bar = make_text(draw_bar(int(day["n"]) / largest, width, terminal.out.encoding), "blue")
         failed = int(day["failures"])
         rows.append(
             (
@@ -197,18 +198,25 @@ def _print_days(terminal: Terminal, days: pd.DataFrame) -> None:
         terminal.note(f"the newest {len(shown)} of {len(days):,} days with events")
 
 
-def draw_bar(share: float, width: int) -> str:
-    """Draw a bar to an eighth of a character.
+def draw_bar(share: float, width: int, encoding: str = "utf-8") -> str:
+    """Draw a bar to an eighth of a character, or of signs where the encoding has no blocks.
 
     Args:
         share: Length, 0 to 1.
         width: Characters of the longest bar.
+        encoding: Encoding of what it is written to.
 
     Example:
         >>> draw_bar(0.5, 5), draw_bar(0.0, 5), draw_bar(0.001, 5)
         ('██▌', '', '▏')
+        >>> draw_bar(0.5, 5, "ascii"), draw_bar(0.001, 5, "latin-1")
+        ('##', '#')
     """
     if share <= 0:
         return ""
+    try:
+        _BLOCKS.encode(encoding)
+    except UnicodeEncodeError:
+        return "#" * max(1, round(share * width))
     eighths = max(1, round(share * width * 8))
-    return "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]
+    return _BLOCKS[-1] * (eighths // 8) + _BLOCKS[:-1][eighths % 8 - 1 : eighths % 8]
