@@ -327,8 +327,9 @@ class AuditLogger:
         Raises:
             UsageError: If the type isn't one of the toolkit's own.
         """
-        if not kind.startswith(INTERNAL_PREFIX) or kind in (OPENED, CLOSED, GAP):
-            raise UsageError(f"expected a type that begins with {INTERNAL_PREFIX}, found {kind!r:.200}")
+        own = isinstance(kind, str) and kind.startswith(INTERNAL_PREFIX)
+        if not own or kind in (OPENED, CLOSED, GAP):
+            raise UsageError(f"expected a type that begins with {INTERNAL_PREFIX}, found {_show(kind)}")
         now_us = time_ns() // 1000
         fields = make_fields(kind, now_us, None if details is None else encode_details(details))
         fields["actor"] = self._actor
@@ -515,9 +516,10 @@ class AuditLogger:
             The event's id.
 
         Raises:
-            UsageError: If the duration is negative or not finite.
+            UsageError: If the operation has no name, or the duration is missing, negative or not finite.
         """
         operation = _check_operation(operation)
+        _read_duration(duration)  # before anything is recorded: to `log_event`, None is no duration
         event_id = self.log_event(
             "operation", details, lead_id=lead_id, operation=operation, duration=duration, outcome=outcome
         )
