@@ -93,6 +93,7 @@ class AuditLogger:
         UsageError: If an argument can't be meant.
         KeyMissing: If the store exists and its key isn't found.
         KeyMismatch: If the key isn't the store's.
+        StoreError: If there can't be a folder at the path.
         StoreDamaged: If ``store.json`` can't be believed.
 
     Example:
@@ -327,7 +328,8 @@ class AuditLogger:
         Raises:
             UsageError: If the type isn't one of the toolkit's own.
         """
-        own = isinstance(kind, str) and kind.startswith(INTERNAL_PREFIX)
+        given: object = kind
+        own = isinstance(given, str) and given.startswith(INTERNAL_PREFIX)
         if not own or kind in (OPENED, CLOSED, GAP):
             raise UsageError(f"expected a type that begins with {INTERNAL_PREFIX}, found {_show(kind)}")
         now_us = time_ns() // 1000
