@@ -76,7 +76,8 @@ class AuditLogger:
     Args:
         path: The store's folder, made if it isn't there; default ``$AUDITKIT_STORE``, else ``./audit``.
         max_file_size_mb: Size of a journal, in MiB, at which it is sealed into Parquet.
-        retention_days: How many days the store keeps events, for the retention commands.
+        retention_days: How many days you mean to keep events, as ``audit.retention_days``. Nothing acts on it: this
+            version deletes no event.
         enable_rotation: Whether the logger seals by itself: at the size limit, when the UTC day ends (a daemon thread
             waits for that), and at its start for what dead processes left. Without it `rotate` and ``auditkit seal``
             do.
