@@ -57,6 +57,7 @@ def run_console(text: str, cwd: Path) -> int:
     return len(commands)
 
 
+@pytest.mark.slow
 def test_the_readme_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each block of Python, shell and SQL does its work where the blocks before it have done theirs."""
     monkeypatch.chdir(tmp_path)  # for DuckDB, whose query names the files as the README does
