@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
+from copy import copy
+from typing import Any, Final
 
+from auditkit.conversion import OWN_ERRORS, encode_details, is_interruption, make_text
 from auditkit.logger import FAILURE, AuditLogger, describe_exception
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -17,6 +19,10 @@ class AuditHandler(logging.Handler):
     The level, the logger's name and the place in the code go into the details, with everything passed as ``extra=``;
     ``extra={"lead_id": …}`` (or ``actor``, ``workflow``, ``outcome``, ``operation``) fills that column. From ERROR on
     the outcome is ``failure``. The traceback is the exception's, else the stack that ``stack_info=True`` asks for.
+
+    A record whose message can't be formatted (``log.info("%d leads", "many")``) is recorded too: its message is the
+    template, and the details have, as ``unformatted``, the template, the arguments and why. As every handler does,
+    this one shows the mistake on stderr unless ``logging.raiseExceptions`` is off.
 
     Args:
         audit: The logger that records.
@@ -46,6 +52,7 @@ class AuditHandler(logging.Handler):
             error_type, trace = None, record.stack_info
             if record.exc_info and record.exc_info[1] is not None:
                 error_type, _, trace = describe_exception(record.exc_info[1])
+            message, unformatted = self._format_message(record)
             self._audit.log_event(
                 "log",
                 {
@@ -55,6 +62,7 @@ class AuditHandler(logging.Handler):
                     "line": record.lineno,
                     "function": record.funcName,
                     **({"extra": extra} if extra else {}),
+                    **({"unformatted": unformatted} if unformatted else {}),
                 },
                 fields["actor"],
                 fields["lead_id"],
@@ -62,8 +70,23 @@ class AuditHandler(logging.Handler):
                 outcome=fields["outcome"],
                 operation=fields["operation"],
                 error_type=error_type,
-                message=record.getMessage(),
+                message=message,
                 traceback=trace,
             )
         except Exception:  # noqa: BLE001 - the contract of logging.Handler.emit
             self.handleError(record)
+
+    def _format_message(self, record: logging.LogRecord) -> tuple[str, dict[str, Any] | None]:
+        """Give a record's message; where it can't be formatted its template, and what is known of it."""
+        try:
+            return record.getMessage(), None
+        except OWN_ERRORS as error:  # an argument's own code runs here, and must not cost the record
+            if is_interruption(error):
+                raise
+            kind, problem, _ = describe_exception(error)
+            template = make_text(record.msg)
+            # A copy that can be shown: handleError prints message and arguments, and that runs their code again.
+            shown = copy(record)
+            shown.msg, shown.args = template, (encode_details(record.args),)
+            self.handleError(shown)
+        return template, {"template": record.msg, "args": record.args, "error": f"{kind}: {problem}"}

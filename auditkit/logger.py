@@ -76,7 +76,8 @@ class AuditLogger:
     Args:
         path: The store's folder, made if it isn't there; default ``$AUDITKIT_STORE``, else ``./audit``.
         max_file_size_mb: Size of a journal, in MiB, at which it is sealed into Parquet.
-        retention_days: How many days the store keeps events, for the retention commands.
+        retention_days: How many days you mean to keep events, as ``audit.retention_days``. Nothing acts on it: this
+            version deletes no event.
         enable_rotation: Whether the logger seals by itself: at the size limit, when the UTC day ends (a daemon thread
             waits for that), and at its start for what dead processes left. Without it `rotate` and ``auditkit seal``
             do.
@@ -93,6 +94,7 @@ class AuditLogger:
         UsageError: If an argument can't be meant.
         KeyMissing: If the store exists and its key isn't found.
         KeyMismatch: If the key isn't the store's.
+        StoreError: If there can't be a folder at the path.
         StoreDamaged: If ``store.json`` can't be believed.
 
     Example:
@@ -331,8 +333,10 @@ class AuditLogger:
         Raises:
             UsageError: If the type isn't one of the toolkit's own.
         """
-        if not kind.startswith(INTERNAL_PREFIX) or kind in (OPENED, CLOSED, GAP):
-            raise UsageError(f"expected a type that begins with {INTERNAL_PREFIX}, found {kind!r:.200}")
+        given: object = kind
+        own = isinstance(given, str) and given.startswith(INTERNAL_PREFIX)
+        if not own or kind in (OPENED, CLOSED, GAP):
+            raise UsageError(f"expected a type that begins with {INTERNAL_PREFIX}, found {_show(kind)}")
         now_us = time_ns() // 1000
         fields = make_fields(kind, now_us, None if details is None else encode_details(details))
         fields["actor"] = self._actor
@@ -519,9 +523,10 @@ class AuditLogger:
             The event's id.
 
         Raises:
-            UsageError: If the duration is negative or not finite.
+            UsageError: If the operation has no name, or the duration is missing, negative or not finite.
         """
         operation = _check_operation(operation)
+        _read_duration(duration)  # before anything is recorded: to `log_event`, None is no duration
         event_id = self.log_event(
             "operation", details, lead_id=lead_id, operation=operation, duration=duration, outcome=outcome
         )

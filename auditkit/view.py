@@ -15,11 +15,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import pandas as pd
-
 from auditkit.charts.text import MISSING, clean_text, format_count, is_missing, make_label
-from auditkit.errors import UsageError
+from auditkit.errors import UsageError, explain_missing
 from auditkit.times import format_duration
+
+try:
+    import pandas as pd
+except ModuleNotFoundError as error:
+    raise explain_missing(error, "analysis") from error
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

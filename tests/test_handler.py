@@ -104,14 +104,49 @@ def test_levels_and_context_hold(audit: AuditLogger, log: logging.Logger) -> Non
     assert (event["message"], event["lead_id"]) == ("in a block", "L-1")
 
 
-def test_a_record_that_cannot_be_formatted_breaks_nothing(
+class Mute:
+    """Says nothing of itself, and means it."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __str__(self) -> str:
+        raise self._error
+
+    __repr__ = __str__
+
+
+def test_a_record_that_cannot_be_formatted_is_kept(
     audit: AuditLogger, log: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As with every handler, a wrong format is shown on stderr and the application goes on."""
-    log.info("%d leads", "many")
+    """As with every handler, a wrong format is shown on stderr; the event has what the record was made of."""
+    log.error("%d leads", "many", extra={"lead_id": "L-1"})
     log.info("next\ud800")
-    assert "--- Logging error ---" in capsys.readouterr().err
-    assert [event["message"] for event in read_events(audit)] == ["next\ufffd"]
+    assert capsys.readouterr().err.count("--- Logging error ---") == 1
+    wrong, sound = read_events(audit)
+    assert (wrong["message"], wrong["outcome"], wrong["lead_id"]) == ("%d leads", "failure", "L-1")
+    unformatted = wrong["details"]["unformatted"]
+    assert (unformatted["template"], unformatted["args"]) == ("%d leads", ["many"])
+    assert unformatted["error"].startswith("TypeError: %d format")
+    assert sound["message"] == "next\ufffd"
+    assert "unformatted" not in sound["details"]
+
+
+@pytest.mark.parametrize("error", [ValueError("mute"), SystemExit(3), RecursionError("deep")])
+def test_an_argument_that_says_nothing_costs_neither_record_nor_application(
+    audit: AuditLogger, log: logging.Logger, error: BaseException
+) -> None:
+    """Whatever an argument's own code raises, or a message's that is no text, the event is there with a marker."""
+    log.info("from %s to %s", "here", Mute(error))
+    log.info(Mute(error))
+    log.info("%(name)s", {"name": Mute(error)})
+    first, second, third = read_events(audit)
+    marker = {"$unconvertible": f"{Mute.__module__}.Mute"}
+    assert (first["message"], first["details"]["unformatted"]["args"]) == ("from %s to %s", ["here", marker])
+    assert first["details"]["unformatted"]["error"] == f"{type(error).__name__}: {error}"
+    assert second["details"]["unformatted"]["template"] == marker
+    assert json.loads(second["message"]) == marker
+    assert third["details"]["unformatted"]["args"] == {"name": marker}
 
 
 def test_a_closed_logger_breaks_nothing(

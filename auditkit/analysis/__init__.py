@@ -10,3 +10,10 @@ latency   how long operations took: exact percentiles with their n
 failures  what failed, how often, since when, whom it touched, with a sample
 ========  ==================================================================================
 """
+
+from __future__ import annotations
+
+from auditkit.errors import require
+
+# Here, since every module of the package works on frames, and Python runs this before any of them.
+require("pandas", "analysis")

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-import pandas as pd
-
 from auditkit.analysis.buckets import DAY_US, Width
 from auditkit.charts.text import format_count, format_share, make_label
 from auditkit.charts.theme import (
@@ -21,6 +18,13 @@ from auditkit.charts.theme import (
     scale_counts,
     title_times,
 )
+from auditkit.errors import explain_missing
+
+try:
+    import numpy as np
+    import pandas as pd
+except ModuleNotFoundError as error:
+    raise explain_missing(error, "analysis") from error
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

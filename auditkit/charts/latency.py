@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-import pandas as pd
-
 from auditkit.charts.text import format_count, make_label
 from auditkit.charts.theme import (
     BLUE,
@@ -20,8 +18,13 @@ from auditkit.charts.theme import (
     place_times,
     title_times,
 )
-from auditkit.errors import UsageError
+from auditkit.errors import UsageError, explain_missing
 from auditkit.times import format_duration
+
+try:
+    import pandas as pd
+except ModuleNotFoundError as error:
+    raise explain_missing(error, "analysis") from error
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

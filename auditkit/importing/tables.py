@@ -38,7 +38,7 @@ class Table:
         columns: Names of the columns.
 
     Raises:
-        UsageError: If the names aren't there, or if two are equal.
+        UsageError: If the names aren't there or hold bytes that aren't text, or if two are equal.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Table:
         nulls: tuple[str, ...],
     ) -> None:
         self._stream = stream
+        self._encoding = encoding
         self._nulls = frozenset(nulls)
         self._lines = _Lines(stream, encoding)
         self._reader = csv.reader(self._lines, delimiter=delimiter, quotechar=quotechar, strict=True)
@@ -66,8 +67,16 @@ class Table:
         try:
             with _FieldLimit():
                 for names in self._reader:
+                    if self._lines.undecodable:
+                        raise _refuse_bytes(self._lines.row)
                     if names:
                         return tuple(names)
+        except Unusable as error:
+            # A name with a character in the place of what stood there would be a guess, and two could become one.
+            raise UsageError(
+                f"the first row can't be read as names: {error.detail} ({self._encoding}): name the encoding that the "
+                "file is in (--encoding, Reading(encoding=…)), for instance cp1252"
+            ) from error
         except (csv.Error, UnicodeError, _TooLong) as error:
             raise UsageError(f"the first row can't be read as names: {make_printable(str(error))}") from error
         return ()

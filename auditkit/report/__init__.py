@@ -7,6 +7,11 @@ A report is read from the trail (`auditkit.report.reading`), turned into a model
 
 from __future__ import annotations
 
-from auditkit.report.publishing import Report, daily
+from auditkit.errors import require
+
+# Before the modules below, whose own imports would name the smaller extra that isn't enough for a report.
+require("pandas", "report")
+
+from auditkit.report.publishing import Report, daily  # noqa: E402 - see above
 
 __all__ = ["Report", "daily"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import orjson
 
-from auditkit.errors import FormatUnknown, KeyMissing, StoreDamaged, StoreMissing, UsageError
+from auditkit.errors import FormatUnknown, KeyMissing, StoreDamaged, StoreError, StoreMissing, UsageError
 from auditkit.event import FORMAT
 from auditkit.keys import Keys
 from auditkit.store import durable
@@ -129,6 +130,7 @@ def open_or_create(
         KeyMissing: If the store is there but its key isn't.
         KeyMismatch: If the key that is given isn't the store's.
         KeyProblem: If the key file lies in the store, or can't be written.
+        StoreError: If there can't be a folder at the path, for instance as a file lies there.
         StoreDamaged: If the folder holds events but no ``store.json``.
     """
     if not layout.description.exists():
@@ -136,8 +138,16 @@ def open_or_create(
         given = choose_given(secret_key, key_file) or locate_key_file(store)
         if isinstance(given, Path):
             refuse_inside(given, layout.root)
-        durable.make_folder(layout.root)
-        with durable.hold_lock(layout.seal_lock):
+        with ExitStack() as held:
+            try:
+                durable.make_folder(layout.root)
+                held.enter_context(durable.hold_lock(layout.seal_lock))
+            except OSError as error:
+                found = "a file" if layout.root.is_file() else f'"{error.strerror}" at {error.filename}'
+                raise StoreError(
+                    f"expected a folder at {layout.root} in which a store can be made, found {found}: name another "
+                    "folder (the path argument or $AUDITKIT_STORE), or make room for one there"
+                ) from error
             if not layout.description.exists():
                 _create(layout, store, given)
     description = read_description(layout)

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from auditkit import AuditLogger
 from auditkit.errors import UsageError
+from auditkit.importing import Mapping, import_file
 from auditkit.importing.problems import Unusable
 from auditkit.importing.streams import MAX_ROW, Stream
 from auditkit.importing.tables import Table
@@ -116,6 +118,28 @@ def test_names_that_come_twice_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the mark of utf-16"):
         read_table(tmp_path / "a.csv", "a,b\n".encode("utf-16"))
     assert read_table(tmp_path / "a.csv", b"") == []
+
+
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    """A name with another character in a byte's place would be a guess, and two names could become one."""
+    data = "time,type,pré,prè\n2024-01-01T00:00:00Z,x,EINS,ZWEI\n".encode("cp1252")
+    with pytest.raises(UsageError, match=r"byte 0xe9 is no text in this encoding \(utf-8\): name the encoding"):
+        read_table(tmp_path / "a.csv", data)
+    [row] = read_table(tmp_path / "a.csv", data, encoding="cp1252")
+    assert (row["pré"], row["prè"]) == ("EINS", "ZWEI")
+    with pytest.raises(UsageError, match="byte 0xff is no text"):
+        read_table(tmp_path / "a.csv", b'\n"a\n\xff",b\n1,2\n')
+    assert read_table(tmp_path / "a.csv", b"\xff,x\n1,2\n", header=("a", "b")) == ["encoding", {"a": "1", "b": "2"}]
+
+
+def test_a_file_whose_names_are_no_text_leaves_the_trail_as_it_was(tmp_path: Path) -> None:
+    """The import stops before anything is recorded, the mark of its beginning included."""
+    (tmp_path / "a.csv").write_bytes(b"time,type,pr\xe9\n2024-01-01T00:00:00Z,x,1\n")
+    with AuditLogger(tmp_path / "audit", secret_key="a secret that only these tests know") as audit:
+        before = audit.query_events(type=["auditkit.opened", "auditkit.import_started", "x"])
+        with pytest.raises(UsageError, match=r"a\.csv.*name the encoding"):
+            import_file(tmp_path / "a.csv", audit, Mapping(name="m", time="time", type="type"))
+        assert len(audit.query_events(type=["auditkit.opened", "auditkit.import_started", "x"])) == len(before)
 
 
 def test_large_cells_are_read_and_endless_rows_are_not(tmp_path: Path) -> None:

@@ -51,13 +51,19 @@ assert verification.ok, verification.findings
 print(auditkit.report.daily(store="audit").path)
 """
 
-READ_WITHOUT_EXTRAS = """
+USE_WITHOUT_EXTRAS = """
+import importlib
 import auditkit, auditkit.errors
 
-try:
-    auditkit.open("audit").events()
-except auditkit.errors.ExtraMissing as error:
-    print(error)
+for use in (
+    lambda: auditkit.open("audit").events(),
+    lambda: auditkit.report.daily(store="audit"),
+    lambda: importlib.import_module("auditkit.analysis"),
+):
+    try:
+        use()
+    except auditkit.errors.ExtraMissing as error:
+        print(error)
 """
 
 
@@ -231,8 +237,11 @@ def test_core_records_without_any_extra(core: Environment, full: Environment, tm
 
 
 def test_core_names_the_extra_that_is_missing(core: Environment, tmp_path: Path) -> None:
-    """Reading without the extra for it says which one to install."""
+    """Reading, analysing and reporting without the extra for it say which one to install."""
     core.run("python", "-c", RECORD, cwd=tmp_path)
-    printed = core.run("python", "-c", READ_WITHOUT_EXTRAS, cwd=tmp_path)
-    assert "is not installed: pip install" in printed
-    assert "auditkit-trail[" in printed
+    printed = core.run("python", "-c", USE_WITHOUT_EXTRAS, cwd=tmp_path).splitlines()
+    assert [line.partition(" is not installed: pip install ")[2] for line in printed] == [
+        '"auditkit-trail[seal]" brings it',
+        '"auditkit-trail[report]" brings it',
+        '"auditkit-trail[analysis]" brings it',
+    ]

@@ -234,7 +234,10 @@ WRONG: list[tuple[Callable[[AuditLogger], Any], str]] = [
     (lambda audit: audit.track(""), "expected an operation's name"),
     (lambda audit: audit.track(5), "found 5"),  # type: ignore[arg-type]
     (lambda audit: audit.track_performance("op", -1), "duration"),
+    (lambda audit: audit.track_performance("op", None), "found None"),  # type: ignore[arg-type]
+    (lambda audit: audit.track_performance("op", "1"), "found '1'"),  # type: ignore[arg-type]
     (lambda audit: audit.track_performance("", 1), "operation"),
+    (lambda audit: audit.log_internal(5), "found 5"),  # type: ignore[arg-type]
     (lambda audit: audit.log_internal("x"), r"begins with auditkit\."),
     (lambda audit: audit.log_internal("auditkit.gap"), r"begins with auditkit\."),
 ]

@@ -20,6 +20,7 @@ from auditkit.errors import (
     KeyMissing,
     KeyProblem,
     StoreDamaged,
+    StoreError,
     StoreMissing,
     UsageError,
 )
@@ -40,6 +41,31 @@ SECRET = "a secret that only these tests know"
 def layout(tmp_path: Path) -> Layout:
     """A store that isn't there yet."""
     return Layout(tmp_path / "deep" / "audit")
+
+
+@pytest.mark.parametrize(
+    "place,found",
+    [
+        ("file", "expected a folder at {path} in which a store can be made, found a file: name another"),
+        ("file/audit", 'found "Not a directory" at {path}: name another'),
+        ("link", 'found "No such file or directory" at {path}/seal.lock: name another'),
+    ],
+)
+def test_a_path_where_no_folder_can_be_is_named(tmp_path: Path, place: str, found: str) -> None:
+    """A file, something below one, a link that leads nowhere: the error says what is there and what to do."""
+    (tmp_path / "file").write_text("not a store")
+    (tmp_path / "link").symlink_to("nowhere")
+    path = tmp_path / place
+    with pytest.raises(StoreError) as caught:
+        AuditLogger(path, secret_key=SECRET)
+    assert found.format(path=path) in str(caught.value)
+    assert (tmp_path / "file").read_text() == "not a store"
+
+
+def test_a_file_system_that_holds_no_folders_is_told() -> None:
+    """The kernel's own file systems refuse every folder, which isn't left to a bare system error."""
+    with pytest.raises(StoreError, match=r"expected a folder at /proc/nope .*found .*No such file"):
+        AuditLogger("/proc/nope", secret_key=SECRET)
 
 
 def test_a_new_store_has_its_key_outside(layout: Layout) -> None:
