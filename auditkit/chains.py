@@ -76,6 +76,7 @@ class WriterKeys:
             all: it sets aside what it can't prove.
 
     Attributes:
+        proved: The writers of which a MAC has held under their key.
         unreached: For each writer that asked for more than was left, the lowest epoch whose key wasn't derived.
     """
 
@@ -84,6 +85,7 @@ class WriterKeys:
         self._table = table
         self._steps_left = max_steps
         self.unreached: dict[str, int] = {}
+        self.proved: set[str] = set()
         self._first: dict[str, bytes] = {}
         self._reached: dict[str, tuple[int, bytes]] = {}
         self._epochs: tuple[str, int, list[bytes]] = ("", 0, [])

@@ -35,7 +35,7 @@ from auditkit.store.keyring import read_secret
 from auditkit.store.layout import Layout, is_staged_name, name_segment, read_writer_day, today
 from auditkit.store.ledger import FORGED, Commit, LeafRange, LedgerState, SegmentEntry
 from auditkit.store.openings import Openings
-from auditkit.store.runs import Head
+from auditkit.store.runs import Head, Run
 from auditkit.store.segment_writer import UNSIGNED, Reject, SealedSegment, SegmentWriter
 from auditkit.store.segments import CHUNK_BYTES
 
@@ -251,16 +251,12 @@ def _write_segments(layout: Layout, state: LedgerState, keys: Keys, *, live: boo
     return plan
 
 
-def _list_held(state: LedgerState) -> dict[str, list[tuple[int, int]]]:
-    """List the sequence numbers that the ledger holds of each writer, as ranges with both ends included."""
-    held: dict[str, list[tuple[int, int]]] = defaultdict(list)
+def _list_held(state: LedgerState) -> dict[str, list[Run]]:
+    """List the runs that the ledger holds of each writer."""
+    held: dict[str, list[Run]] = defaultdict(list)
     for entry in state.segments.values():
         for run in entry.runs:
-            ranges = held[run.writer]
-            if ranges and ranges[-1][1] + 1 == run.first:
-                ranges[-1] = (ranges[-1][0], run.last)
-            else:
-                ranges.append((run.first, run.last))
+            held[run.writer].append(run)
     return held
 
 

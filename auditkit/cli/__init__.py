@@ -13,6 +13,9 @@ def main() -> None:
     """Run the command line with this process' arguments, and exit with its code."""
     # This is the program's entry, so an interrupt during the imports must be quiet too.
     try:
+        from auditkit.cli.interrupts import end_at_once
+
+        end_at_once()
         from auditkit.errors import ExtraMissing, require
 
         try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from auditkit.cli.interrupts import raise_from_now_on
 from auditkit.cli.terminal import Terminal, is_colour_wanted
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ class Settings:
         """
         import auditkit
 
-        trail = auditkit.open(self.store, key_file=self.key_file)
+        open_trail = auditkit.open  # loads the libraries
+        raise_from_now_on()
+        trail = open_trail(self.store, key_file=self.key_file)
         self.terminal.debug(f"store: {trail.path}")
         return trail
 

@@ -220,9 +220,9 @@ class Inspection:
             return
         if self._openings is None:
             self._openings = Openings(self.layout, state)
-        details = self._openings.find(writer)
-        if details is not None:
-            self.learn_number(writer, details)
+        line = self._openings.find(writer)
+        if line is not None:
+            self.learn_number(writer, orjson.loads(line)["details"])
 
 
 def add_extent(extents: dict[str, Extent], file: str, writer: str, rows: Sequence[Row]) -> None:

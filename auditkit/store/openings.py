@@ -1,4 +1,4 @@
-"""The first events of sealed writers: their details say which key a writer signs with."""
+"""The first events of sealed writers: their details say which key a writer signs with, and their MACs prove it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ class Openings:
         self._paths = {
             run.writer: entry.path for entry in state.segments.values() for run in entry.runs if run.first == 0
         }
-        self._read: dict[str, dict[str, str | None]] = {}
+        self._store = state.store
+        self._read: dict[str, dict[str, bytes]] = {}
 
-    def find(self, writer: str) -> str | None:
-        """Give the details of a writer's first event, None if it isn't sealed or can't be read.
+    def find(self, writer: str) -> bytes | None:
+        """Give the line of a writer's first event, None if it isn't sealed or can't be read.
 
         What stands in a segment isn't checked here: who uses it believes it once a MAC holds under the key it names.
         """
@@ -36,7 +37,7 @@ class Openings:
         if name not in self._read:
             path = segments.locate_segment(self._layout, name)
             try:
-                self._read[name] = {} if path is None else segments.read_openings(path)
+                self._read[name] = {} if path is None else segments.read_openings(path, self._store)
             except (StoreDamaged, OSError):
                 self._read[name] = {}  # the damage is reported where that segment itself is checked
         return self._read[name].get(writer)

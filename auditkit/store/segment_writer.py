@@ -7,9 +7,11 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
 from auditkit.chains import Row, WriterKeys, check_macs, prove_lines, read_number
 from auditkit.errors import FormatUnknown, StoreDamaged, explain_missing
-from auditkit.event import CLOSED, DAY_US, GAP, hash_line, make_schema, parse_line
+from auditkit.event import CLOSED, DAY_US, GAP, GENESIS, hash_line, make_schema, parse_line
 from auditkit.store import engine
 from auditkit.store.layout import find_day, read_writer_day, start_of_day
 from auditkit.store.openings import Openings
@@ -84,7 +86,7 @@ class SegmentWriter:
         store: Id of the store.
         day: UTC date of its events.
         heads: Where each writer's chain has got to; moved on by what is added.
-        held: For each writer the sequence numbers, first to last, that earlier commits hold.
+        held: For each writer the runs that earlier commits hold.
         signers: The writers' keys: with them a line that its writer didn't sign is set aside.
         openings: The first events that are in earlier segments; they say which key their writer has.
     """
@@ -93,7 +95,7 @@ class SegmentWriter:
     store: str
     day: date
     heads: dict[str, Head]
-    held: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    held: dict[str, list[Run]] = field(default_factory=dict)
     signers: WriterKeys | None = None
     openings: Openings | None = None
     rows: int = 0
@@ -101,7 +103,6 @@ class SegmentWriter:
     _waiting: int = 0
     _leaves: bytearray = field(default_factory=bytearray)
     _runs: list[Run] = field(default_factory=list)
-    _proved: set[str] = field(default_factory=set)
     _time_min: int = 1 << 62
     _time_max: int = -(1 << 62)
     _writer: pq.ParquetWriter | None = None
@@ -182,25 +183,28 @@ class SegmentWriter:
     ) -> tuple[list[Row], list[bool]] | None:
         """Check each line's MAC over the line stored before it, and the follower's over the last one.
 
-        The first event says which key its writer has. It is believed once a MAC holds under that key: whoever changes
-        it must not have a whole journal set aside. None is given if the key isn't known.
+        The first event says which key its writer has. It is believed once a MAC holds under that key, its own for
+        instance: whoever changes it must not have a whole journal set aside. None is given if the key isn't known.
         """
         if self.signers is None:
             return None
         rows = _list_rows(table, lines)
         if not self.signers.knows(writer):
-            opened = [table.column("details")[i].as_py() for i, row in enumerate(rows) if row.seq == 0]
-            if not opened and self.openings is not None:
-                opened = [self.openings.find(writer)]
-            number = read_number(opened[0]) if opened else None
-            if number is None:
+            first = next((line for row, line in zip(rows, lines, strict=True) if row.seq == 0), None)
+            if first is None and self.openings is not None:
+                first = self.openings.find(writer)
+            number = None if first is None else read_number(orjson.loads(first).get("details"))
+            if first is None or number is None:
                 return None
             self.signers.prepare(writer, number)
+            if self._holds(writer, first, GENESIS):
+                self.signers.proved.add(writer)
         valid = check_macs(self.signers, writer, rows, leaves, prev)
-        if not any(valid) and writer not in self._proved:
+        if any(valid):
+            self.signers.proved.add(writer)
+        elif writer not in self.signers.proved:
             self.signers.forget(writer)
             return None
-        self._proved.add(writer)
         if follower is not None and leaves:
             valid.append(self._holds(writer, follower, leaves[-1]))
         return rows, valid
@@ -249,9 +253,13 @@ class SegmentWriter:
             elif find_day(times[index]) != day:
                 fault = f"expected an event of {day}, found one of {find_day(times[index])}"
             elif seq < head.next:
-                if any(first <= seq <= last for first, last in held):
+                run_held = next((known for known in held if known.first <= seq <= known.last), None)
+                if run_held is None:
+                    fault = f"expected seq {head.next} or later, found seq {seq} again or out of its order"
+                elif seq == run_held.last and leaves[index] != run_held.link:
+                    fault = f"expected seq {seq} as an earlier commit holds it, found another event of that number"
+                else:
                     continue
-                fault = f"expected seq {head.next} or later, found seq {seq} again or out of its order"
             elif head.closed:
                 fault = f"expected nothing behind the end its writer signed, found seq {seq}"
             elif judged is not None and not self._vouches(writer, judged, leaves, index, head):

@@ -286,7 +286,7 @@ def read_tables(path: Path, rows: int = ROW_GROUP_ROWS // 2) -> Iterator[pa.Tabl
         file.close()
 
 
-def read_doubtful_tables(path: Path, max_rows: int, columns: list[str] | None = None) -> Iterator[pa.Table]:
+def read_doubtful_tables(path: Path, max_rows: int, groups: list[int] | None = None) -> Iterator[pa.Table]:
     """Read a file that nothing vouches for, as `read_tables` does, without believing what it says of its size.
 
     A few hundred bytes of Parquet can stand for gigabytes: a text is stored once, and a number says how often it is
@@ -295,22 +295,20 @@ def read_doubtful_tables(path: Path, max_rows: int, columns: list[str] | None = 
     Args:
         path: The file.
         max_rows: Most rows that are read.
-        columns: Which columns are read, in the order of the schema; None for all.
+        groups: Which row groups are read; None for all.
 
     Raises:
         StoreDamaged: If it isn't a sound segment, or too large.
     """
     open_segment(path).close()
     schema = make_schema()
-    if columns is not None:
-        schema = pa.schema([schema.field(name) for name in columns])
     texts = [field.name for field in schema if field.type == pa.string()]
     rows = size = 0
     try:
         with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=texts) as file:
             if file.metadata.num_rows > max_rows:
                 raise StoreDamaged(f"expected at most {max_rows} rows in {path}, found {file.metadata.num_rows}")
-            for batch in file.iter_batches(batch_size=DOUBTFUL_ROWS, columns=columns, use_threads=False):
+            for batch in file.iter_batches(batch_size=DOUBTFUL_ROWS, row_groups=groups, use_threads=False):
                 rows += batch.num_rows
                 size += sum(_measure(batch.column(name)) for name in texts)
                 if rows > max_rows or size > DOUBTFUL_BYTES:
@@ -328,18 +326,39 @@ def _measure(texts: pa.DictionaryArray) -> int:
     return pc.sum(lengths.take(texts.indices.drop_null())).as_py() or 0
 
 
-def read_openings(path: Path) -> dict[str, str | None]:
-    """Read the details of the first event of every writer that begins in a segment; the file needn't be sound.
+def read_openings(path: Path, store: str) -> dict[str, bytes]:
+    """Print the line of the first event of every writer that begins in a segment; the file needn't be sound.
+
+    Args:
+        path: The file.
+        store: Id of the store.
+
+    Returns:
+        The lines by writer.
 
     Raises:
         StoreDamaged: If it can't be read.
         OSError: If the system refuses to.
     """
-    openings: dict[str, str | None] = {}
-    for table in read_doubtful_tables(path, path.stat().st_size + MARGIN_ROWS, ["writer", "seq", "details"]):
+    limit = path.stat().st_size + MARGIN_ROWS
+    with open_segment(path) as file:
+        if file.metadata.num_rows > limit:
+            raise StoreDamaged(f"expected at most {limit} rows in {path}, found {file.metadata.num_rows}")
+        try:
+            groups = [number for number in range(file.num_row_groups) if _holds_opening(file, number)]
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise StoreDamaged(f"expected readable pages in the segment {path}, found damage: {error}") from error
+    openings: dict[str, bytes] = {}
+    for table in read_doubtful_tables(path, limit, groups) if groups else ():
         first = table.filter(pc.equal(table.column("seq"), 0))
-        openings.update(zip(first.column("writer").to_pylist(), first.column("details").to_pylist(), strict=True))
+        if first.num_rows:
+            openings.update(zip(first.column("writer").to_pylist(), rebuild_lines(first, store), strict=True))
     return openings
+
+
+def _holds_opening(file: pq.ParquetFile, group: int) -> bool:
+    seqs = file.read_row_group(group, columns=["seq"], use_threads=False).column(0)
+    return bool(pc.any(pc.equal(seqs, 0)).as_py())
 
 
 def locate_segment(layout: Layout, name: str) -> Path | None:

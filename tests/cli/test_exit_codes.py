@@ -334,6 +334,12 @@ def is_waiting(pid: int) -> bool:
     return any(str(pid) in fields for fields in waiting)
 
 
+def catches_ctrl_c(pid: int) -> bool:
+    """Whether a process has a handler for SIGINT, as Linux tells it."""
+    (mask,) = re.findall(r"SigCgt:\s*([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(int(mask, 16) >> (signal.SIGINT - 1) & 1)
+
+
 def test_ctrl_c_ends_quietly_with_130(store: Store) -> None:
     """A sealing that waits for another one is interrupted: no traceback, and nothing is lost."""
     with (store.path / "seal.lock").open("ab") as lock:
@@ -348,6 +354,27 @@ def test_ctrl_c_ends_quietly_with_130(store: Store) -> None:
     assert out == b""
     assert b"Traceback" not in err
     assert run_cli("seal", *store.options).code == Exit.SOUND
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["integrity", "query --format json", "export --format csv", "report daily"])
+def test_ctrl_c_at_any_moment_accuses_nobody(store: Store, command: str, tmp_path: Path) -> None:
+    """While it loads the process just ends, later with 130; never with a traceback, or with damage that isn't there."""
+    line = [*COMMAND, *command.split(), *store.options]
+    for number in range(10):
+        process = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for caught in (True, False):  # first the interpreter's own start, then auditkit's import of itself
+            while process.poll() is None and catches_ctrl_c(process.pid) != caught:
+                time.sleep(0.001)
+        try:
+            _, err = process.communicate(timeout=0.08 * number)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate()
+        moment = f"after {0.08 * number:.2f} s: {err}"
+        assert process.returncode in {Exit.SOUND, Exit.INTERRUPTED, -signal.SIGINT}, moment
+        assert "Traceback" not in err, moment
+        assert "fault" not in err, moment
 
 
 @pytest.mark.parametrize("module", ["click", "rich", "duckdb", "pyarrow", "pandas"])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from auditkit.cli.declarations import Exit, Settings, command, option
+from auditkit.cli.interrupts import raise_from_now_on
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -53,6 +54,7 @@ def run(settings: Settings, output: Path, events: int, seed: int) -> int:
     """
     from auditkit.demo.recorder import record_demo
 
+    raise_from_now_on()
     stages = _Stages(settings.terminal)
     try:
         demo = record_demo(output, events=events, seed=seed, begin=stages.begin, tell=stages.tell)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from auditkit.cli.declarations import Exit, Settings, command, option
+from auditkit.cli.interrupts import raise_from_now_on
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -109,6 +110,7 @@ def run(
     from auditkit.importing import check_files, import_files
     from auditkit.importing.problems import name_options
 
+    raise_from_now_on()
     if mapping == "list":
         _list_mappings(settings)
         return Exit.SOUND
