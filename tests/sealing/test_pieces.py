@@ -205,8 +205,9 @@ def test_a_writer_that_goes_on_behind_another_has_a_run_of_its_own(tmp_path: Pat
     add_events(first, 2)
     add_events(second, 5)
     site.seal()
-    add_events(first, 3)
-    add_events(second, 3)
+    for chain in (first, second):
+        chain.rotate()
+        add_events(chain, 3)
     assert first.seq == 6, "where the second one goes on"
     assert site.seal().events == 6
     verification = site.verify()
