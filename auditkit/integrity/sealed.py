@@ -10,7 +10,7 @@ from typing import NamedTuple
 from auditkit import tree
 from auditkit.chains import group_ranges, prove_lines
 from auditkit.errors import StoreDamaged
-from auditkit.event import GAP, GENESIS
+from auditkit.event import GAP, GENESIS, hash_line
 from auditkit.integrity.findings import Finding
 from auditkit.integrity.inspection import Inspection
 from auditkit.integrity.rows import StoredRows, check_chain, order_rows
@@ -130,6 +130,8 @@ def _check_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, p
         check_chain(check, entry.path, run.writer, ordered, run.first, run.last, run.prev, link, rows)
     _check_strangers(check, entry, rows)
     _check_leaves(check, entry, rows)
+    if sound:
+        _check_run_ends(check, entry, rows)
 
 
 def _prove_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, path: Path) -> bool:
@@ -240,6 +242,29 @@ def _check_leaves(check: Inspection, entry: SegmentEntry, rows: StoredRows) -> N
             times=(entry.time_min, entry.time_max),
             events=entry.rows,
         )
+
+
+def _check_run_ends(check: Inspection, entry: SegmentEntry, rows: StoredRows) -> None:
+    """Compare how the runs of a sound file end with the heads that the ledger gives for their writers."""
+    listed = {(run.writer, run.last) for run in entry.runs}
+    ends = {(w, row.seq): row for w, stored in rows.by_writer.items() for row in stored if (w, row.seq) in listed}
+    for run in entry.runs:
+        row = ends.get((run.writer, run.last))
+        if row is None:
+            continue  # told as missing
+        following = run.last + rows.gaps.get((run.writer, run.last), 1)
+        if hash_line(row.line) != run.link or following != run.next:
+            check.report(
+                "tampered",
+                "finding",
+                entry.path,
+                f"the ledger's link {run.link.hex()} to seq {run.last}, and seq {run.next} behind it",
+                f"{hash_line(row.line).hex()}, and seq {following}: its commit was made with the key, and not for this",
+                writer=run.writer,
+                seqs=(run.last, run.last),
+                times=(row.time_us, row.time_us),
+                events=1,
+            )
 
 
 def check_unlisted(check: Inspection, state: LedgerState) -> None:

@@ -369,6 +369,21 @@ def test_a_sealer_without_the_right_key_touches_nothing(site: Site, tmp_path: Pa
     assert not site.commits()
 
 
+def test_a_commit_that_no_reader_would_take_is_not_published(site: Site) -> None:
+    """A key file that counts beyond what the format can say stops the sealer: nothing could be sealed behind it."""
+    chain = Chain(site, MONDAY, "a")
+    add_events(chain, 3)
+    state = json.loads(site.key_file.read_bytes())
+    site.key_file.write_text(json.dumps(state | {"n": 1 << 60}))
+    with pytest.raises(auditkit.errors.StoreDamaged, match="integer"):
+        site.seal()
+    assert not site.commits()
+    assert site.journals()
+    site.key_file.write_text(json.dumps(state))
+    assert site.seal().events == 4
+    assert site.verify().ok
+
+
 def test_what_lies_in_staging_without_a_commit_is_removed(site: Site) -> None:
     """A segment that was never committed is still in its journal, so its file is only waste; the rest is not ours."""
     chain = Chain(site, MONDAY, "a")
