@@ -234,11 +234,13 @@ def prove_lines(
         prev: Leaf that the first line chains to.
 
     Returns:
-        The lines' leaves; None if one of them isn't proved, or the key isn't known.
+        The lines' leaves; None if one of them isn't proved, an epoch goes down, or the key isn't known.
     """
     leaves = []
     current = -1
     for line, epoch in zip(lines, epochs, strict=True):
+        if epoch < current:
+            return None
         if epoch != current:
             states = writer_keys.find_states(writer, epoch)
             if states is None:

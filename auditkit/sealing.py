@@ -25,8 +25,8 @@ import orjson
 
 from auditkit import note, tree
 from auditkit.chains import KeyTable, WriterKeys
-from auditkit.errors import AuditError, StoreDamaged
-from auditkit.event import MAX_LINE_BYTES, NEWER
+from auditkit.errors import AuditError, FormatUnknown, StoreDamaged
+from auditkit.event import MAX_LINE_BYTES, NEWER, parse_line
 from auditkit.keys import Keys
 from auditkit.store import durable, engine, journal, ledger
 from auditkit.store.description import StoreDescription, read_description, set_public_key
@@ -36,7 +36,7 @@ from auditkit.store.layout import Layout, is_staged_name, name_segment, read_wri
 from auditkit.store.ledger import FORGED, Commit, LeafRange, LedgerState, SegmentEntry
 from auditkit.store.openings import Openings
 from auditkit.store.runs import Head, Run
-from auditkit.store.segment_writer import UNSIGNED, Reject, SealedSegment, SegmentWriter
+from auditkit.store.segment_writer import Reject, SealedSegment, SegmentWriter
 from auditkit.store.segments import CHUNK_BYTES
 
 MAX_SEGMENT_ROWS: Final = 1_000_000
@@ -50,7 +50,8 @@ class SealResult:
     Attributes:
         events: How many events it sealed.
         segments: Paths of the new segments, relative to the store.
-        commit: Number of its ledger commit, None if there was nothing to seal or another process was sealing.
+        commit: Number of its ledger commit, None if there was nothing to say or another process was sealing. One
+            without events says that forged lines were set aside.
         quarantined: How many journal lines could not be believed and were set aside.
         busy: Whether another process held the lock.
         seconds: How long it took.
@@ -73,6 +74,7 @@ class _Plan:
     sizes: dict[Part, int] = field(default_factory=dict)
     quarantined: int = 0
     forged: int = 0
+    news: bool = False
     _rejects: dict[str, list[Reject]] = field(default_factory=lambda: defaultdict(list))
     _reject_bytes: int = 0
 
@@ -81,7 +83,7 @@ class _Plan:
         self._rejects[part.path.name] += rejects
         self._reject_bytes += sum(len(reject.line) for reject in rejects)
         self.quarantined += len(rejects)
-        self.forged += sum(reject.reason.startswith(UNSIGNED) for reject in rejects)
+        self.forged += sum(_is_event(reject.line) for reject in rejects)
         if self._reject_bytes > MAX_LINE_BYTES:
             self.quarantine()
 
@@ -104,9 +106,25 @@ class _Plan:
             durable.make_folder(self.layout.quarantine)
             # Named by its content: a sealing that is repeated, or finds the same lines again, adds nothing.
             digest = sha256(records).hexdigest()[:16]
-            durable.create_file(self.layout.quarantine / f"{name.removesuffix('.jsonl')}.{digest}.jsonl", records)
+            path = self.layout.quarantine / f"{name.removesuffix('.jsonl')}.{digest}.jsonl"
+            self.news |= durable.create_file(path, records)
         self._rejects.clear()
         self._reject_bytes = 0
+
+    def tell_quarantined(self) -> str | None:
+        """Say what was set aside, as the commit's detail."""
+        if not self.quarantined:
+            return None
+        return f"{self.quarantined} lines quarantined" + (f", {self.forged} {FORGED}" if self.forged else "")
+
+
+def _is_event(line: bytes) -> bool:
+    """Tell whether a line that was set aside is printed as an event: then it isn't damage, somebody wrote it there."""
+    try:
+        parse_line(line)
+    except (StoreDamaged, FormatUnknown):
+        return False
+    return True
 
 
 def seal_store(layout: Layout, keys: Keys, *, live: bool = True, wait: bool = True) -> SealResult:
@@ -140,7 +158,7 @@ def seal_store(layout: Layout, keys: Keys, *, live: bool = True, wait: bool = Tr
         plan = _write_segments(layout, state, keys, live=live)
         result = SealResult(quarantined=plan.quarantined)
         plan.quarantine()
-        if plan.segments:
+        if plan.segments or _must_tell(layout, state, plan):
             state, commit = _commit(layout, state, keys, plan)
             if commit.number == 1:
                 # Never earlier: a store whose description has a public key has a ledger to miss.
@@ -154,6 +172,18 @@ def seal_store(layout: Layout, keys: Keys, *, live: bool = True, wait: bool = Tr
             )
         _drop_journals(layout, plan)
     return replace(result, seconds=time.perf_counter() - start)
+
+
+def _must_tell(layout: Layout, state: LedgerState, plan: _Plan) -> bool:
+    """Tell whether forged lines need a commit that adds nothing: their journal goes, and the finding must stay.
+
+    A sealing that finds the same lines again, in a journal that is still open, has nothing to add to the newest commit.
+    The quarantine alone doesn't say so: anybody may have put the file there.
+    """
+    if not plan.forged:
+        return False
+    said = ledger.read_commit(layout, state.number).detail if state.number else None
+    return plan.news or said != plan.tell_quarantined()
 
 
 def _refuse_links(layout: Layout) -> None:
@@ -335,7 +365,7 @@ def _commit(layout: Layout, state: LedgerState, keys: Keys, plan: _Plan) -> tupl
         time=time.time_ns() // 1000,
         key_n=number,
         why="seal",
-        detail=_tell_quarantined(plan),
+        detail=plan.tell_quarantined(),
         prev_root=state.root,
         first_leaf=state.size,
         add=tuple(entries),
@@ -354,12 +384,6 @@ def _commit(layout: Layout, state: LedgerState, keys: Keys, plan: _Plan) -> tupl
             "seals without the lock; seal again"
         )
     return ledger.apply_commit(state, commit), commit
-
-
-def _tell_quarantined(plan: _Plan) -> str | None:
-    if not plan.quarantined:
-        return None
-    return f"{plan.quarantined} lines quarantined" + (f", {plan.forged} {FORGED}" if plan.forged else "")
 
 
 def _drop_journals(layout: Layout, plan: _Plan) -> None:

@@ -6,7 +6,7 @@ import hmac
 
 import pytest
 
-from auditkit.chains import FREE_STEPS, MAX_EPOCH, KeyTable, WriterKeys
+from auditkit.chains import FREE_STEPS, MAX_EPOCH, KeyTable, WriterKeys, find_unproved
 from auditkit.keys import GivenKey, derive_writer_key, ratchet_epoch
 
 STORE = "storestorestores"
@@ -75,3 +75,21 @@ def test_without_a_budget_every_epoch_that_is_believed_is_reached() -> None:
     assert keys.find_states("b", MAX_EPOCH) is not None
     assert keys.find_states("a", MAX_EPOCH + 1) is None
     assert not keys.unreached
+
+
+@pytest.mark.parametrize(
+    "valid, follows, unproved",
+    [
+        ([True, False], [True, True], [1]),
+        ([False], [True], [0]),
+        ([True, False], [True, False], []),
+        ([False, False], [True, True], [0]),
+        ([False], [False], []),
+    ],
+)
+def test_the_ledger_s_link_stands_for_a_last_mac_that_can_t_be_judged_and_for_no_other(
+    valid: list[bool], follows: list[bool], unproved: list[int]
+) -> None:
+    """Where the row before is there and sound, a MAC that fails accuses its row, whatever its sealer copied."""
+    assert find_unproved(valid, follows, last_proved=True) == unproved
+    assert find_unproved(valid, follows, last_proved=False) == sorted({*unproved, len(valid) - 1})

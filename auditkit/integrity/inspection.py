@@ -58,6 +58,8 @@ class Inspection:
     parents: dict[str, str] = field(default_factory=dict)
     commit_numbers: list[int] = field(default_factory=list)
     signers: set[str] = field(default_factory=set)
+    epochs: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """For each writer the sequence number and the epoch of the last of its events that was proved."""
     journal_writers: set[str] = field(default_factory=set)
     empty_journals: int = 0
     unsigned: dict[str, Extent] = field(default_factory=dict)

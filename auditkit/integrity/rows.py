@@ -9,9 +9,10 @@ from itertools import pairwise
 from typing import Any, Final
 
 from auditkit.chains import Row, check_macs, find_moved, find_unproved, group_ranges
-from auditkit.event import GAP, GENESIS, hash_line
+from auditkit.event import DAY_US, GAP, GENESIS, hash_line
 from auditkit.integrity.findings import Kind, Severity
 from auditkit.integrity.inspection import Inspection, add_extent
+from auditkit.store.layout import read_writer_day, start_of_day
 from auditkit.store.runs import read_dropped
 
 
@@ -158,6 +159,7 @@ def _judge_rows(
             return {}
     if any(valid):
         check.signers.add(writer)
+        _report_misplaced(check, file, writer, [row for row, holds in zip(stored, valid, strict=True) if holds])
     if all(valid):
         return {}
     follows = [before is not None]
@@ -170,6 +172,41 @@ def _judge_rows(
     if end in judged and link is None and blind and end not in ordered.moved:
         judged[end] = "unverifiable"
     return judged
+
+
+def _report_misplaced(check: Inspection, file: str, writer: str, proved: list[Row]) -> None:
+    """Report events that their writer's key signed and that no writer signs: of another date, or in a past epoch."""
+    day = read_writer_day(writer)
+    start_us = None if day is None else start_of_day(day)
+    last_seq, highest = check.epochs.get(writer, (-1, 0))
+    strange: list[Row] = []
+    lower: list[Row] = []
+    for row in proved:
+        if start_us is None or not start_us <= row.time_us < start_us + DAY_US:
+            strange.append(row)
+        if row.seq > last_seq:
+            if row.epoch < highest:
+                lower.append(row)
+            last_seq, highest = row.seq, max(row.epoch, highest)
+    check.epochs[writer] = (last_seq, highest)
+    for found, expected, told in (
+        (strange, f"events of the date of writer {writer}", "events of another date"),
+        (lower, "epochs that never go down", "events of an earlier epoch than one before them"),
+    ):
+        rows = {row.seq: row for row in found}
+        for first, last in group_ranges(rows):
+            group = [rows[seq] for seq in range(first, last + 1)]
+            check.report(
+                "tampered",
+                "finding",
+                file,
+                expected,
+                f"{told}, with valid MACs: somebody has the writer's key",
+                writer=writer,
+                seqs=(first, last),
+                times=(min(row.time_us for row in group), max(row.time_us for row in group)),
+                events=len(group),
+            )
 
 
 def _pass_unreached(check: Inspection, file: str, writer: str, stored: list[Row], unproved: list[int]) -> list[int]:

@@ -10,12 +10,12 @@ from typing import NamedTuple
 from auditkit import tree
 from auditkit.chains import group_ranges, prove_lines
 from auditkit.errors import StoreDamaged
-from auditkit.event import GAP, GENESIS
+from auditkit.event import DAY_US, GAP, GENESIS, hash_line
 from auditkit.integrity.findings import Finding
 from auditkit.integrity.inspection import Inspection
 from auditkit.integrity.rows import StoredRows, check_chain, order_rows
 from auditkit.store import ledger, segments
-from auditkit.store.layout import read_segment_name
+from auditkit.store.layout import read_segment_name, read_writer_day, start_of_day
 from auditkit.store.ledger import LedgerState, SegmentEntry
 from auditkit.store.runs import Run, read_dropped
 from auditkit.store.segments import MARGIN_ROWS
@@ -121,6 +121,7 @@ def _check_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, p
     check.checked_events += len(rows.leaves)
     for writer, details in rows.opened.items():
         check.learn_number(writer, details)
+    day = read_segment_name(entry.path)
     for run in entry.runs:
         check.learn_writer(state, run.writer)
         stored = [row for row in rows.by_writer[run.writer] if run.first <= row.seq <= run.last]
@@ -128,8 +129,22 @@ def _check_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, p
         # In a file that is as it was sealed, the link only repeats what its sealer took from a journal.
         link = None if sound else run.link
         check_chain(check, entry.path, run.writer, ordered, run.first, run.last, run.prev, link, rows)
+        if read_writer_day(run.writer) != day:
+            check.report(
+                "tampered",
+                "finding",
+                entry.path,
+                f"events of writers of {day}",
+                f"events of {run.writer}: readers of this date's partition would take them for its own",
+                writer=run.writer,
+                seqs=(run.first, run.last),
+                times=(entry.time_min, entry.time_max),
+                events=len(stored),
+            )
     _check_strangers(check, entry, rows)
     _check_leaves(check, entry, rows)
+    if sound:
+        _check_run_ends(check, entry, rows)
 
 
 def _prove_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, path: Path) -> bool:
@@ -141,12 +156,21 @@ def _prove_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, p
     keys = check.writer_keys
     if keys is None or len(entry.leaves) != 1 or entry.leaves[0].count != entry.rows:
         return False
+    day = read_segment_name(entry.path)
+    if day is None or any(read_writer_day(run.writer) != day for run in entry.runs):
+        return False
+    start_us = start_of_day(day)
     runs = iter(entry.runs)
     run, prev, wanted = None, b"", 0
     leaves: list[bytes] = []
+    reached: dict[str, tuple[int, int]] = {}
     try:
         for table in segments.read_tables(path):
             lines = segments.rebuild_lines(table, check.description.store, check.connection)
+            if lines:
+                first_us, last_us = segments.span_times(table)
+                if first_us < start_us or last_us >= start_us + DAY_US:
+                    return False
             epochs = table.column("epoch").to_pylist()
             rows = _Places(*(table.column(name).to_pylist() for name in ("writer", "seq", "type", "details")))
             start = 0
@@ -163,8 +187,10 @@ def _prove_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, p
                     check.learn_writer(state, run.writer)
                 end, wanted = _follow_run(run, wanted, rows, start)
                 proved = prove_lines(keys, run.writer, lines[start:end], epochs[start:end], prev)
-                if not proved:
+                before = reached.get(run.writer) or check.epochs.get(run.writer, (-1, 0))
+                if not proved or (before[0] < rows.seqs[start] and epochs[start] < before[1]):
                     return False
+                reached[run.writer] = max(before, (rows.seqs[end - 1], epochs[end - 1]))
                 leaves += proved
                 prev, start = proved[-1], end
     except StoreDamaged:
@@ -172,6 +198,7 @@ def _prove_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, p
     if run is None or prev != run.link or wanted != run.next or next(runs, None) is not None:
         return False
     check.signers.update(run.writer for run in entry.runs)
+    check.epochs.update(reached)
     return tuple(tree.build_nodes(entry.leaves[0].first, leaves)) == entry.leaves[0].nodes
 
 
@@ -240,6 +267,29 @@ def _check_leaves(check: Inspection, entry: SegmentEntry, rows: StoredRows) -> N
             times=(entry.time_min, entry.time_max),
             events=entry.rows,
         )
+
+
+def _check_run_ends(check: Inspection, entry: SegmentEntry, rows: StoredRows) -> None:
+    """Compare how the runs of a sound file end with the heads that the ledger gives for their writers."""
+    listed = {(run.writer, run.last) for run in entry.runs}
+    ends = {(w, row.seq): row for w, stored in rows.by_writer.items() for row in stored if (w, row.seq) in listed}
+    for run in entry.runs:
+        row = ends.get((run.writer, run.last))
+        if row is None:
+            continue  # told as missing
+        following = run.last + rows.gaps.get((run.writer, run.last), 1)
+        if hash_line(row.line) != run.link or following != run.next:
+            check.report(
+                "tampered",
+                "finding",
+                entry.path,
+                f"the ledger's link {run.link.hex()} to seq {run.last}, and seq {run.next} behind it",
+                f"{hash_line(row.line).hex()}, and seq {following}: its commit was made with the key, and not for this",
+                writer=run.writer,
+                seqs=(run.last, run.last),
+                times=(row.time_us, row.time_us),
+                events=1,
+            )
 
 
 def check_unlisted(check: Inspection, state: LedgerState) -> None:

@@ -129,6 +129,12 @@ def _rebuild_line(table: pa.Table, index: int, store: str) -> bytes:
     return join_line(encode_body(fields), row.column("mac")[0].as_py())
 
 
+def span_times(table: pa.Table) -> tuple[int, int]:
+    """Give the earliest and the latest time of a table's rows, in microseconds since 1970; there is at least one."""
+    times = pc.min_max(table.column("time").cast(pa.int64())).as_py()
+    return times["min"], times["max"]
+
+
 def parse_lines(
     lines: list[bytes], store: str, connection: duckdb.DuckDBPyConnection | None = None
 ) -> tuple[pa.Table, list[bool], list[str]]:

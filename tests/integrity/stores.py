@@ -157,7 +157,7 @@ class Chain:
         self._store = self.site.store_id
         self.number, key = self.site.keys.draw()
         label = b"\0".join((b"auditkit/1 writer", self._store.encode(), self.writer.encode()))
-        self._key = hmac.digest(key, label, "sha256")
+        self._key = self._first_key = hmac.digest(key, label, "sha256")
         self._open_part()
         if self.opens:
             details = {"n": self.number, "parent": None, "host": "test", "pid": 1}
@@ -217,6 +217,10 @@ class Chain:
     def ratchet(self) -> None:
         self._key = hmac.digest(self._key, b"auditkit/1 epoch", "sha256")
         self.epoch += 1
+
+    def go_back(self) -> None:
+        """Sign with the first key again, as whoever has kept it can, and no writer does."""
+        self._key, self.epoch = self._first_key, 0
 
     def close(self) -> None:
         self.add(type="auditkit.closed", details="{}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import orjson
 import pytest
 
 import auditkit
+from auditkit.event import BODY_KEYS, encode_body
 from auditkit.store import journal
 from auditkit.store.layout import Layout
+from tests.docs import verifier
 
 SECRET = "a secret that only these tests know"
 
@@ -68,6 +71,97 @@ def test_a_forged_line_silences_no_writer_and_bricks_no_store(tmp_path: Path, ki
     verification = trail.verify()
     assert [finding.kind for finding in verification.findings] == ["tampered"]
     assert "without a valid MAC" in verification.findings[0].found
+
+
+def plant_part(path: Path, seq: int = 3) -> Path:
+    """Plant a part of the sealed writer, with one line that it never signed."""
+    trail = auditkit.open(path, secret_key=SECRET)
+    writer = trail.events(include_internal=True)["writer"].iloc[0]
+    body = {
+        "v": 1, "store": trail.store_id, "writer": writer, "seq": seq, "epoch": 0, "type": "step",
+        "time": int(trail.events()["time"].iloc[0].value) // 1000,
+    }  # fmt: skip
+    body = {key: body.get(key) for key in BODY_KEYS}
+    part = Layout(path).part(str(writer), 7)
+    part.write_bytes(encode_body(body)[:-1] + b',"mac":"' + b"ab" * 32 + b'"}\n')
+    return part
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    """A store with one writer, all of it sealed."""
+    path = tmp_path / "audit"
+    with auditkit.AuditLogger(path, secret_key=SECRET, enable_rotation=False) as audit:
+        audit.log_event("step")
+    auditkit.open(path, secret_key=SECRET).seal()
+    return path
+
+
+def test_a_forgery_beside_which_nothing_is_sealed_is_told_by_a_commit_that_adds_nothing(sealed: Path) -> None:
+    """The journal with the forged line is dropped, and the finding stays: it is in a commit of its own, once."""
+    trail = auditkit.open(sealed, secret_key=SECRET)
+    plant_part(sealed)
+    assert [finding.kind for finding in trail.verify().findings] == ["tampered"]
+    result = trail.seal()
+    assert (result.events, result.segments, result.commit, result.quarantined) == (0, (), 2, 1)
+    assert not journal.list_parts(Layout(sealed))
+    (finding,) = trail.verify().findings
+    assert finding.found.startswith("1 lines quarantined, 1 without a valid MAC")
+    with pytest.raises(verifier.Fault, match="didn't sign"):
+        verifier.verify_store(sealed, verifier.Key.from_secret(SECRET.encode()))
+    assert trail.seal().commit is None
+    with auditkit.AuditLogger(sealed, secret_key=SECRET, enable_rotation=False) as audit:
+        audit.log_event("later")
+    assert trail.seal().commit == 3
+    assert trail.count() == 2
+    assert [finding.file for finding in trail.verify().findings] == ["ledger/00000002.commit"]
+
+
+def test_a_forgery_that_lies_on_is_told_once(sealed: Path) -> None:
+    """A forged part that somebody keeps locked is read by every sealing, and makes one commit, not one for each."""
+    trail = auditkit.open(sealed, secret_key=SECRET)
+    part = plant_part(sealed)
+    with part.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert [trail.seal().commit for _ in range(4)] == [2, None, None, None]
+    assert trail.seal().commit is None
+    assert not trail.verify().ok
+
+
+def test_a_planted_quarantine_file_silences_no_finding(sealed: Path, tmp_path: Path) -> None:
+    """What is in the quarantine already, by whoever's hand, isn't what a signed commit says."""
+    plant_part(sealed)
+    copy = shutil.copytree(sealed, tmp_path / "copy")
+    auditkit.open(copy, secret_key=SECRET).seal()
+    shutil.copytree(copy / "quarantine", sealed / "quarantine")
+    trail = auditkit.open(sealed, secret_key=SECRET)
+    assert trail.seal().commit == 2
+    assert not trail.verify().ok
+
+
+def test_other_forgeries_behind_the_first_are_told_too(sealed: Path) -> None:
+    """A commit that says of one forged line what would be said of the next doesn't stand for both."""
+    trail = auditkit.open(sealed, secret_key=SECRET)
+    for number in range(2, 5):
+        plant_part(sealed, seq=1 + number)
+        assert trail.seal().commit == number
+    assert len(trail.verify().findings) == 3
+
+
+def test_a_line_that_was_repeated_is_found_behind_its_sealing_too(tmp_path: Path) -> None:
+    """A second copy of a genuine line is a finding in the journal, and of the commit that its sealer made."""
+    path = tmp_path / "audit"
+    with auditkit.AuditLogger(path, secret_key=SECRET, enable_rotation=False) as audit:
+        for _ in range(4):
+            audit.log_event("step")
+    (part,) = journal.list_parts(Layout(path))
+    lines = part.path.read_bytes().splitlines(keepends=True)
+    part.path.write_bytes(b"".join([*lines[:4], lines[2], *lines[4:]]))
+    trail = auditkit.open(path, secret_key=SECRET)
+    assert not trail.verify().ok
+    assert trail.seal().quarantined == 1
+    assert trail.count(type="step") == 4
+    assert [finding.file for finding in trail.verify().findings] == ["ledger/00000001.commit"]
 
 
 def test_a_line_that_was_changed_before_its_sealing_is_never_shown_as_sealed(tmp_path: Path) -> None:
