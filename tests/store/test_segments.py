@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from auditkit.errors import FormatUnknown, StoreDamaged
 from auditkit.event import CLOSED, GAP, SEGMENT_KEYS, hash_line, make_schema, parse_line
 from auditkit.store import segments
-from auditkit.store.runs import Head
+from auditkit.store.runs import Head, Run
 from auditkit.store.segment_writer import SegmentWriter
 from tests.integrity.stores import MONDAY, TEXTS, Chain, Site, add_events, at, make_site, print_body
 
@@ -115,11 +115,16 @@ def test_a_segment_says_what_it_holds(tmp_path: Path) -> None:
     assert segments.digest_file(writer.path) == sealed.digest
 
 
+def make_run(first: int, last: int) -> Run:
+    """Make what the ledger says of lines that an earlier commit holds."""
+    return Run(WRITER, first, last, None, hash_line(make_line(last)), closed=False, next=last + 1)
+
+
 def test_nothing_to_seal_makes_no_file(tmp_path: Path) -> None:
     """A journal whose every line is sealed already, or none is an event, leaves no empty segment."""
     for lines, heads, held in (
         ([b"{}"], {}, {}),
-        ([make_line(0), make_line(1)], {WRITER: Head(2, bytes(32), closed=False)}, {WRITER: [(0, 1)]}),
+        ([make_line(0), make_line(1)], {WRITER: Head(2, bytes(32), closed=False)}, {WRITER: [make_run(0, 1)]}),
     ):
         writer, _ = seal_lines(tmp_path, lines, heads, held=held)
         assert writer.close() is None
@@ -128,7 +133,7 @@ def test_nothing_to_seal_makes_no_file(tmp_path: Path) -> None:
 
 def test_what_was_passed_over_before_is_not_dropped_as_sealed(tmp_path: Path) -> None:
     """A number below the head that no commit holds is set aside: dropping its journal would lose it."""
-    heads, held = {WRITER: Head(8, bytes(32), closed=False)}, {WRITER: [(0, 3), (6, 7)]}
+    heads, held = {WRITER: Head(8, bytes(32), closed=False)}, {WRITER: [make_run(0, 3), make_run(6, 7)]}
     writer, rejects = seal_lines(tmp_path, [make_line(seq) for seq in (2, 3, 4, 6, 8, 9, 8)], heads, held=held)
     assert [(number, reason.partition(", ")[2]) for number, reason in rejects] == [
         (3, "found seq 4 again or out of its order"),
