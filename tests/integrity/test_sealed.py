@@ -157,7 +157,7 @@ def test_an_epoch_that_goes_down_behind_a_hole_is_found(tmp_path: Path) -> None:
 
 
 def test_segments_without_their_commits_accuse_no_epoch(tmp_path: Path) -> None:
-    """Where the ledger is gone, segments are read in the order of their names, and their epochs went up all the same."""
+    """Without a ledger segments are read by their names, and their epochs went up all the same."""
     site, chain = make_past(tmp_path / "site")
     for _ in range(5):
         chain.ratchet()
@@ -231,7 +231,7 @@ def test_a_sealed_event_of_another_date_is_found(tmp_path: Path, us: int) -> Non
 
 @pytest.mark.parametrize("day", [MONDAY, TUESDAY])
 def test_a_segment_in_another_date_s_partition_is_found(tmp_path: Path, day: date) -> None:
-    """A date's folder holds that date's writers, whatever the ledger says of its path, and the events of their times."""
+    """A folder holds the writers of its date, whatever the ledger says of its path and the events of their times."""
     site = make_site(tmp_path / "site")
     chain = Chain(site, MONDAY, opens=False)
     chain.add(type="auditkit.opened", details=json.dumps({"n": chain.number}), time=at(day))
