@@ -41,6 +41,13 @@ AFTER_MIDNIGHT_SECONDS: Final = 5
 SPREAD_SECONDS: Final = 60
 """Within which time after that a process looks whether the day is sealed: the first one seals for all the others."""
 
+RETRY_SECONDS: Final = 60
+"""Pause before another look where somebody else was sealing: that sealer may have listed the journals before."""
+
+MAX_RETRIES: Final = 10
+"""How often a request is looked at again: a sealer that works for longer, or whoever locks the folder only to keep
+others from sealing, is left to the next request."""
+
 _log = logging.getLogger("auditkit")
 
 
@@ -106,7 +113,7 @@ def _let_go() -> None:
 os.register_at_fork(after_in_child=_let_go)
 
 
-def run_sealer(layout: Layout, keys: Keys, *, live: bool, wait: bool, low_priority: bool = True) -> None:
+def run_sealer(layout: Layout, keys: Keys, *, live: bool, wait: bool, low_priority: bool = True) -> bool:
     """Seal what the journals hold, in a child process, and wait for it.
 
     Lines that the sealer had to set aside are told to the logger ``auditkit``. Where no Python can be started nothing
@@ -119,26 +126,28 @@ def run_sealer(layout: Layout, keys: Keys, *, live: bool, wait: bool, low_priori
         wait: Whether another sealer is waited for; otherwise the work is left to it.
         low_priority: Whether it gives way to everything else on the machine.
 
+    Returns:
+        Whether the work was left to another process that is sealing.
+
     Raises:
         AuditError: If the child can't be started, or fails; the journals are untouched.
     """
     python = find_python()
     if python is None:
-        return
+        return False
     request = {"store": str(layout.root.absolute()), "keys": keys.to_secret(), "live": live, "wait": wait}
     command = [python, "-P", "-m", "auditkit.sealing"]
     nice = shutil.which("nice") if low_priority else None
     if nice:
         command = [nice, "-n", "19", *command]
     if wait:
-        _run(python, command, request, layout)
-        return
+        return _run(python, command, request, layout)
     with _claim(layout) as claim:
-        if claim is not None:
-            _run(python, command, request, layout, claim)
+        return True if claim is None else _run(python, command, request, layout, claim)
 
 
-def _run(python: str, command: list[str], request: dict[str, Any], layout: Layout, *inherited: int) -> None:
+def _run(python: str, command: list[str], request: dict[str, Any], layout: Layout, *inherited: int) -> bool:
+    """Run the child to its end; tells whether it found another sealer at work and left the work to it."""
     hint = "name a Python that has auditkit in $AUDITKIT_PYTHON"
     try:
         child = subprocess.run(
@@ -157,7 +166,8 @@ def _run(python: str, command: list[str], request: dict[str, Any], layout: Layou
             f"expected the sealer of {layout.root} to end well, found exit code {child.returncode}: {complaint}"
         )
     try:
-        quarantined = int(orjson.loads(child.stdout)["quarantined"])
+        result = orjson.loads(child.stdout)
+        quarantined, busy = int(result["quarantined"]), bool(result["busy"])
     except (ValueError, TypeError, KeyError):
         # Its output isn't shown: whatever was run there was given the keys.
         raise AuditError(
@@ -170,6 +180,7 @@ def _run(python: str, command: list[str], request: dict[str, Any], layout: Layou
             quarantined,
             layout.quarantine,
         )
+    return busy
 
 
 def needs_sealing(layout: Layout) -> bool:
@@ -200,6 +211,7 @@ class Housekeeper:
         keys: The store's keys.
         clock: Tells the time, in microseconds since 1970.
         spread_seconds: Longest pause between the day's end and the look whether somebody has sealed it.
+        retry_seconds: Pause before another look where a request met somebody else's sealing.
 
     Attributes:
         close_past: Called with the time, in microseconds since 1970, to end the chains of days that are over.
@@ -212,12 +224,15 @@ class Housekeeper:
         *,
         clock: Callable[[], int] = lambda: time.time_ns() // 1000,
         spread_seconds: float = SPREAD_SECONDS,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self.close_past: Callable[[int], None] = lambda _now_us: None
         self._layout = layout
         self._keys = keys
         self._clock = clock
         self._spread_seconds = spread_seconds
+        self._retry_seconds = retry_seconds
+        self._retries_left = 0
         self._wake = threading.Event()
         self._stopped = False
         self._thread: threading.Thread | None = None
@@ -254,15 +269,36 @@ class Housekeeper:
 
     def _run(self) -> None:
         while True:
-            asked = self._wake.wait(self._seconds_to_day_end())
+            pause = self._seconds_to_day_end()
+            again = self._retries_left > 0 and self._retry_seconds < pause
+            asked = self._wake.wait(self._retry_seconds if again else pause)
             if self._stopped:
                 return
             try:
-                if asked or self._end_day():
-                    self._wake.clear()
-                    run_sealer(self._layout, self._keys, live=False, wait=False)
+                if asked:
+                    self._retries_left = MAX_RETRIES
+                    self._seal()
+                elif again:
+                    self._retries_left -= 1
+                    self._look_again()
+                elif self._end_day():
+                    self._retries_left = MAX_RETRIES
+                    self._seal()
             except (AuditError, OSError) as error:
                 _log_failure(error)
+
+    def _seal(self) -> None:
+        """Seal; what comes too late for somebody else who is sealing is looked at again."""
+        self._wake.clear()
+        retries, self._retries_left = self._retries_left, 0
+        if run_sealer(self._layout, self._keys, live=False, wait=False):
+            self._retries_left = retries
+
+    def _look_again(self) -> None:
+        if needs_sealing(self._layout):
+            self._seal()
+        else:
+            self._retries_left = 0
 
     def _end_day(self) -> bool:
         """End the chains of days that are over; tells whether a while later there still is something to seal."""
