@@ -340,11 +340,22 @@ def catches_ctrl_c(pid: int) -> bool:
     return bool(int(mask, 16) >> (signal.SIGINT - 1) & 1)
 
 
+def start_in_foreground(line: list[str], cwd: Path | None = None) -> subprocess.Popen[bytes]:
+    """Start a program that Ctrl-C reaches; what runs behind a shell's ``&``, as these tests may, has it ignored."""
+    return subprocess.Popen(
+        line,
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
 def test_ctrl_c_ends_quietly_with_130(store: Store) -> None:
     """A sealing that waits for another one is interrupted: no traceback, and nothing is lost."""
     with (store.path / "seal.lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        process = subprocess.Popen([*COMMAND, "seal", *store.options], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = start_in_foreground([*COMMAND, "seal", *store.options])
         while not is_waiting(process.pid):
             assert process.poll() is None
             time.sleep(0.01)
@@ -362,15 +373,16 @@ def test_ctrl_c_at_any_moment_accuses_nobody(store: Store, command: str, tmp_pat
     """While it loads the process just ends, later with 130; never with a traceback, or with damage that isn't there."""
     line = [*COMMAND, *command.split(), *store.options]
     for number in range(10):
-        process = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = start_in_foreground(line, cwd=tmp_path)
         for caught in (True, False):  # first the interpreter's own start, then auditkit's import of itself
             while process.poll() is None and catches_ctrl_c(process.pid) != caught:
                 time.sleep(0.001)
         try:
-            _, err = process.communicate(timeout=0.08 * number)
+            _, errors = process.communicate(timeout=0.08 * number)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate()
+            _, errors = process.communicate()
+        err = errors.decode()
         moment = f"after {0.08 * number:.2f} s: {err}"
         assert process.returncode in {Exit.SOUND, Exit.INTERRUPTED, -signal.SIGINT}, moment
         assert "Traceback" not in err, moment
