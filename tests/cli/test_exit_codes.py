@@ -347,6 +347,8 @@ def start_in_foreground(line: list[str], cwd: Path | None = None) -> subprocess.
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # Coverage's own work at the exit would be interrupted too, and complains with a traceback.
+        env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
