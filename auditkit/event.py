@@ -112,27 +112,49 @@ UNSIGNED_TAIL: Final = b',"mac":null}'
 """End of a line whose writer was told not to sign (``enable_integrity=False``)."""
 
 
-new_fields: Final = {**dict.fromkeys(BODY_KEYS), "v": FORMAT}.copy
-"""Make a body's fields, all empty but the version: copying a dict takes a fifth of the time of writing it down."""
+RESULT_KEYS: Final = BODY_KEYS[BODY_KEYS.index("outcome") : BODY_KEYS.index("details")]
+"""The keys that most events leave empty: they stand together, so that they can be printed as one."""
+
+NO_RESULT: Final = orjson.Fragment(orjson.dumps(dict.fromkeys(RESULT_KEYS))[len('{"outcome":') : -1])
+"""What prints all of `RESULT_KEYS` as null, as the value of the first of them."""
 
 
-def make_fields(kind: str, time_us: int, details: str | None = None) -> dict[str, Any]:
+def make_head(store: str, writer: str) -> orjson.Fragment:
+    """Make what prints a body's keys before ``seq``, as the value of the first of them; they are a chain's own.
+
+    Example:
+        >>> orjson.dumps({"v": make_head("k3f9", "w"), "seq": 7})
+        b'{"v":1,"store":"k3f9","writer":"w","seq":7}'
+    """
+    return orjson.Fragment(orjson.dumps({"v": FORMAT, "store": store, "writer": writer})[len('{"v":') : -1])
+
+
+def make_fields(
+    kind: str,
+    time_us: int,
+    details: str | None = None,
+    actor: str | None = None,
+    lead_id: str | None = None,
+    workflow: str | None = None,
+    result: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Make a body's fields with everything empty that isn't given; the writer fills in who signs it.
 
     Args:
         kind: The event's type.
         time_us: When it happened, microseconds since 1970.
         details: JSON text.
+        actor: Who or what did it.
+        lead_id: The lead it concerns.
+        workflow: The workflow it belongs to.
+        result: Any of `RESULT_KEYS`.
 
     Example:
-        >>> tuple(make_fields("auditkit.closed", 0)) == BODY_KEYS
+        >>> tuple(make_fields("auditkit.closed", 0, result={"outcome": "success"})) == BODY_KEYS
         True
     """
-    fields = new_fields()
-    fields["time"] = time_us
-    fields["type"] = kind
-    fields["details"] = details
-    return fields
+    given = {"type": kind, "time": time_us, "actor": actor, "lead_id": lead_id, "workflow": workflow}
+    return {**dict.fromkeys(BODY_KEYS), "v": FORMAT, **given, **(result or {}), "details": details}
 
 
 def encode_body(fields: dict[str, Any]) -> bytes:

@@ -32,8 +32,7 @@ from auditkit.event import (
     MAX_TIME_US,
     MIN_TIME_US,
     OPENED,
-    make_fields,
-    new_fields,
+    RESULT_KEYS,
 )
 from auditkit.measuring import Measurements, PerformanceStats
 from auditkit.recording import OnFailure, Recorder, UnencodableText
@@ -249,64 +248,46 @@ class AuditLogger:
                     actor = self._actor
                 if workflow is None:
                     workflow = self._workflow
-            fields = new_fields()
-            fields["time"] = now_us if time is None else _read_time(time)
-            fields["type"] = type
-            if actor is not None:
-                if _class_of(actor) is not str:
-                    raise TypeError
-                fields["actor"] = actor
-            if lead_id is not None:
-                if _class_of(lead_id) is not str:
-                    raise TypeError
-                fields["lead_id"] = lead_id
-            if workflow is not None:
-                if _class_of(workflow) is not str:
-                    raise TypeError
-                fields["workflow"] = workflow
-            if outcome is not None:
-                if _class_of(outcome) is not str:
-                    raise TypeError
-                fields["outcome"] = outcome
-            if operation is not None:
-                if _class_of(operation) is not str:
-                    raise TypeError
-                fields["operation"] = operation
-            if duration is not None:
-                fields["duration_us"] = _read_duration(duration)
-            if error_type is not None:
-                if _class_of(error_type) is not str:
-                    raise TypeError
-                fields["error_type"] = error_type
-            if message is not None:
-                if _class_of(message) is not str:
-                    raise TypeError
-                fields["message"] = message
-            if traceback is not None:
-                if _class_of(traceback) is not str:
-                    raise TypeError
-                fields["traceback"] = traceback
-            if details is not None:
-                fields["details"] = encode_details(details)
+            time_us = now_us if time is None else _read_time(time)
+            if actor is not None and _class_of(actor) is not str:
+                raise TypeError
+            if lead_id is not None and _class_of(lead_id) is not str:
+                raise TypeError
+            if workflow is not None and _class_of(workflow) is not str:
+                raise TypeError
+            if (
+                outcome is None
+                and operation is None
+                and duration is None
+                and error_type is None
+                and message is None
+                and traceback is None
+            ):
+                result = None
+            else:
+                result = _make_result(outcome, operation, duration, error_type, message, traceback)
+            text = None if details is None else encode_details(details)
         except (TypeError, ValueError) as error:
             if isinstance(error, AuditError) or is_interruption(error):
                 raise
         else:
             try:
-                return self._record(now_us, fields)
+                return self._record(now_us, type, time_us, text, actor, lead_id, workflow, result)
             except UnencodableText:
                 pass
-        # A value that isn't text, or a lone surrogate in one: clean every field and sign again.
-        fields = make_fields(
+        # A value that isn't text, or a lone surrogate in one: clean every text and sign again.
+        return self._record(
+            now_us,
             clean_text(self._check_type(type)),
             now_us if time is None else _read_time(time),
             None if details is None else encode_details(details),
+            _text(actor),
+            _text(lead_id),
+            _text(workflow),
+            _make_result(
+                _text(outcome), _text(operation), duration, _text(error_type), _text(message), _text(traceback)
+            ),
         )
-        fields["duration_us"] = None if duration is None else _read_duration(duration)
-        names = ("actor", "lead_id", "workflow", "outcome", "operation", "error_type", "message", "traceback")
-        texts = (actor, lead_id, workflow, outcome, operation, error_type, message, traceback)
-        fields.update(zip(names, map(_text, texts), strict=True))
-        return self._record(now_us, fields)
 
     def _check_type(self, kind: object) -> str:
         if not isinstance(kind, str) or not kind:
@@ -338,9 +319,9 @@ class AuditLogger:
         if not own or kind in (OPENED, CLOSED, GAP):
             raise UsageError(f"expected a type that begins with {INTERNAL_PREFIX}, found {_show(kind)}")
         now_us = time_ns() // 1000
-        fields = make_fields(kind, now_us, None if details is None else encode_details(details))
-        fields["actor"] = self._actor
-        return self._record(now_us, fields)
+        return self._record(
+            now_us, kind, now_us, None if details is None else encode_details(details), self._actor, None, None, None
+        )
 
     def log_lead_ingested(
         self, lead_id: str, source: str | None = None, data: Any = None, workflow: str | None = None
@@ -853,6 +834,22 @@ def _check_operation(operation: object) -> str:
 
 def _text(value: object) -> str | None:
     return None if value is None else make_text(value)
+
+
+def _make_result(
+    outcome: str | None,
+    operation: str | None,
+    duration: float | None,
+    error_type: str | None,
+    message: str | None,
+    traceback: str | None,
+) -> dict[str, Any]:
+    """Make the fields that most events leave empty, in their order; raises TypeError for what isn't text."""
+    for text in (outcome, operation, error_type, message, traceback):
+        if text is not None and type(text) is not str:
+            raise TypeError
+    duration_us = None if duration is None else _read_duration(duration)
+    return dict(zip(RESULT_KEYS, (outcome, operation, duration_us, error_type, message, traceback), strict=True))
 
 
 def _show(value: object) -> str:

@@ -21,7 +21,7 @@ import structlog
 from pythonjsonlogger.json import JsonFormatter
 
 from auditkit import AuditLogger
-from auditkit.event import GENESIS, make_fields
+from auditkit.event import GENESIS, NO_RESULT, make_head
 from auditkit.keys import prepare_hmac
 
 DETAILS = {"source": "web form", "score": 0.75, "campaign": "autumn"}
@@ -42,14 +42,24 @@ def make_bare(folder: Path) -> Callable[[int], None]:
     """Make a loop of the steps that the format demands and nothing else: what no API around them could undercut."""
     descriptor = os.open(folder / "bare.jsonl", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     inner_state, outer_state = prepare_hmac(bytes(32))
+    head = make_head("s" * 26, "20261123-" + "a" * 16)
     copy_inner, copy_outer, copy_leaf = inner_state.copy, outer_state.copy, hashlib.sha256(b"\0").copy
 
     def run(calls: int) -> None:
         prev = GENESIS
         for seq in range(calls):
-            fields = make_fields("lead.ingested", time_ns() // 1000, orjson.dumps(DETAILS).decode())
-            fields["store"], fields["writer"], fields["seq"], fields["epoch"] = "s" * 26, "20261123-" + "a" * 16, seq, 0
-            fields["actor"], fields["lead_id"], fields["workflow"] = "ana", "L-12345", "intake"
+            fields = {
+                "v": head,
+                "seq": seq,
+                "epoch": 0,
+                "time": time_ns() // 1000,
+                "type": "lead.ingested",
+                "actor": "ana",
+                "lead_id": "L-12345",
+                "workflow": "intake",
+                "outcome": NO_RESULT,
+                "details": orjson.dumps(DETAILS).decode(),
+            }
             body = orjson.dumps(fields)
             inner, outer, leaf = copy_inner(), copy_outer(), copy_leaf()
             inner.update(prev + body)

@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from auditkit.errors import ClosedError, KeyProblem
+from auditkit.event import NO_RESULT, make_fields
 from auditkit.keys import Keys
 from auditkit.recording.writer import (
     MAX_BODY_BYTES,
@@ -83,7 +84,7 @@ class Recorder:
         self._max_part_bytes = max_part_bytes or (1 << 62)
         self._on_part = on_part
         self._on_writer = on_writer
-        self._make_lock()
+        self._lock = threading.RLock()
         self._busy = False
         self._nested: Recorder | None = None
         self._writers: dict[date, Writer] = {}
@@ -94,13 +95,28 @@ class Recorder:
         self._closed = False
         _recorders.add(self)
 
-    def record(self, now_us: int, fields: dict[str, Any]) -> str:
-        """Sign one event and append it to the journal.
+    def record(
+        self,
+        now_us: int,
+        kind: str,
+        time_us: int,
+        details: str | None = None,
+        actor: str | None = None,
+        lead_id: str | None = None,
+        workflow: str | None = None,
+        result: dict[str, Any] | None = None,
+    ) -> str:
+        """Sign one event and append it to the journal. Its texts must be `str` itself, without lone surrogates.
 
         Args:
             now_us: The clock's time, microseconds since 1970.
-            fields: The event's body, as `auditkit.event.make_fields` makes it: text without lone surrogates, integers,
-                None. Who signs it is filled in; the UTC date of its time decides the partition.
+            kind: The event's type.
+            time_us: When it happened, microseconds since 1970; its UTC date decides the partition.
+            details: JSON text.
+            actor: Who or what did it.
+            lead_id: The lead it concerns.
+            workflow: The workflow it belongs to.
+            result: All of `auditkit.event.RESULT_KEYS` in their order, or None if the event has none of them.
 
         Returns:
             The event's id, or `NOT_KEPT`.
@@ -109,18 +125,20 @@ class Recorder:
             ClosedError: If the recorder was closed.
             OSError: If the journal can't be written and ``on_failure`` is ``"raise"``.
             KeyProblem: If the key can't be drawn and ``on_failure`` is ``"raise"``.
+            UnencodableText: If a text isn't what it must be; nothing was written.
         """
         try:
             # Not "with", which takes twice as long. An interruption can come at the end of this call, so it stands
             # inside of the try.
-            if not self._acquire(False):
+            if not self._busy:
+                self._lock.acquire()
+            elif not self._lock.acquire(blocking=False):
                 self._stand_back()
             if self._busy:
-                return self._nest().record(now_us, fields)
+                return self._nest().record(now_us, kind, time_us, details, actor, lead_id, workflow, result)
             self._busy = True
             try:
                 writer = self._current
-                time_us = fields["time"]
                 if writer is None or not writer.start_us <= time_us < writer.end_us:
                     try:
                         writer = self._choose(now_us, time_us)
@@ -133,26 +151,38 @@ class Recorder:
                 if now_us >= writer.check_us:
                     writer.check(now_us)
                 if not writer.quick:
-                    event_id = writer.append(fields)
+                    event_id = writer.append(make_fields(kind, time_us, details, actor, lead_id, workflow, result))
                 else:
-                    # What Writer.append does, without its calls: they cost a tenth of the whole.
-                    fields["store"] = writer.store
-                    fields["writer"] = writer.name
-                    fields["seq"] = seq = writer.seq
-                    fields["epoch"] = writer.epoch
+                    # What Writer.append does, but without its calls, which cost a tenth of the whole, and with the keys
+                    # printed as one that are the same for all events of a chain, or empty in most.
+                    seq = writer.seq
+                    fields = {
+                        "v": writer.head,
+                        "seq": seq,
+                        "epoch": writer.epoch,
+                        "time": time_us,
+                        "type": kind,
+                        "actor": actor,
+                        "lead_id": lead_id,
+                        "workflow": workflow,
+                        "outcome": NO_RESULT,
+                    }
+                    if result is not None:
+                        fields.update(result)
+                    fields["details"] = details
                     try:
                         body = _dumps(fields)
                     except TypeError as error:
                         raise_interruption(error)
                         raise UnencodableText from error
-                    if len(body) > MAX_BODY_BYTES:
-                        return writer.append(fields)
                     inner = writer.copy_inner()
                     inner.update(writer.prev + body)
                     outer = writer.copy_outer()
                     outer.update(inner.digest())
                     line = b'%b,"mac":"%b"}\n' % (body[:-1], outer.hexdigest().encode())
                     size = len(line)
+                    if size > MAX_BODY_BYTES:
+                        return writer.append(make_fields(kind, time_us, details, actor, lead_id, workflow, result))
                     try:
                         written = _write(writer.descriptor, line)
                         if written != size:
@@ -179,14 +209,9 @@ class Recorder:
                 self._busy = False
         finally:
             try:  # noqa: SIM105 - suppress() takes longer than the rest of this method's own code
-                self._release()
+                self._lock.release()
             except RuntimeError:
                 pass  # waiting for the lock was interrupted, so it isn't this thread's
-
-    def _make_lock(self) -> None:
-        self._lock = threading.RLock()
-        self._acquire = self._lock.acquire
-        self._release = self._lock.release
 
     def _stand_back(self) -> None:
         """Take the lock, but let the thread that is writing go on for a moment before queueing for it.
@@ -196,9 +221,9 @@ class Recorder:
         """
         for _ in range(TURN_TRIES):
             time.sleep(TURN_SECONDS)
-            if self._acquire(blocking=False):
+            if self._lock.acquire(blocking=False):
                 return
-        self._acquire()
+        self._lock.acquire()
 
     def _run_owned(self, work: Callable[[bool], T]) -> T:
         """Do something with the lock held, as `record` does; told False inside of a call that a signal interrupted.
@@ -206,7 +231,7 @@ class Recorder:
         No context manager: an interruption at the beginning of its exit would leave the lock taken for ever.
         """
         try:
-            self._acquire()
+            self._lock.acquire()
             if self._busy:
                 return work(False)
             self._busy = True
@@ -219,7 +244,7 @@ class Recorder:
                 self._busy = False
         finally:
             try:  # noqa: SIM105 - as in `record`
-                self._release()
+                self._lock.release()
             except RuntimeError:
                 pass  # waiting for the lock was interrupted, so it isn't this thread's
 
@@ -434,7 +459,7 @@ class Recorder:
         return problem
 
     def _abandon(self) -> None:
-        self._make_lock()
+        self._lock = threading.RLock()
         self._busy = False
         if self._current is not None:
             self._parent = self._current.name

@@ -36,6 +36,7 @@ from auditkit.event import (
     hash_line,
     join_line,
     make_fields,
+    make_head,
     name_id,
 )
 from auditkit.keys import Keys, derive_writer_key, prepare_hmac, ratchet_epoch
@@ -127,6 +128,7 @@ class Writer:
         self.store = terms.store
         self.name = name_writer(day)
         self.id_head = f"{self.name}:"
+        self.head = make_head(self.store, self.name)
         self.start_us = start_of_day(day)
         self.end_us = self.start_us + DAY_US
         self.seq = 0

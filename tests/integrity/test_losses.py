@@ -200,7 +200,6 @@ def test_a_writer_that_another_one_followed_is_missed_by_its_name(tmp_path: Path
 KILLED_BEHIND_DRAW = """
 import os, signal, sys
 from pathlib import Path
-from auditkit.event import make_fields
 from auditkit.recording import Recorder
 from auditkit.sealing import seal_store
 from auditkit.store.description import read_description
@@ -215,7 +214,7 @@ class KilledBehindDraw(KeyFile):
 layout = Layout(Path(sys.argv[1]))
 keys = KilledBehindDraw(Path(sys.argv[2]))
 if sys.argv[3] == "record":
-    Recorder(layout, read_description(layout).store, keys, max_part_bytes=None).record(0, make_fields("x", 0))
+    Recorder(layout, read_description(layout).store, keys, max_part_bytes=None).record(0, "x", 0)
 else:
     seal_store(layout, keys)
 """

@@ -15,7 +15,6 @@ import pytest
 
 from auditkit import AuditLogger
 from auditkit.errors import ClosedError, KeyMissing
-from auditkit.event import make_fields
 from auditkit.recording import EPOCH_US, MAX_OPEN_WRITERS, RETRY_SECONDS, Recorder, RecordingWarning
 from auditkit.store import journal
 from auditkit.store.description import open_or_create
@@ -41,7 +40,7 @@ def make_recorder(store: Path, **options: Any) -> Recorder:
 
 def record(recorder: Recorder, now_us: int, kind: str = "x") -> str:
     """Record an event that happens now."""
-    return recorder.record(now_us, make_fields(kind, now_us))
+    return recorder.record(now_us, kind, now_us)
 
 
 def test_midnight_ends_one_chain_and_begins_the_next(store: Path) -> None:
@@ -71,7 +70,7 @@ def test_a_late_event_of_yesterday_is_no_midnight(store: Path) -> None:
     recorder = make_recorder(store)
     for number in range(20):
         now = MIDNIGHT_US + number
-        recorder.record(now, make_fields("x", now - 86_400_000_000 * (number % 2)))
+        recorder.record(now, "x", now - 86_400_000_000 * (number % 2))
     recorder.close()
     writers = independent.check_journal(store, ROOT_KEY)
     assert sorted(len(lines) for lines in writers.values()) == [12, 12]

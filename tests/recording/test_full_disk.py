@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from auditkit import AuditHandler, AuditLogger
-from auditkit.event import make_fields
 from auditkit.keys import GivenKey
 from auditkit.recording import MAX_WAITING_BYTES, RETRY_SECONDS, Recorder, RecordingWarning
 from auditkit.store.description import open_or_create
@@ -308,17 +307,17 @@ def test_midnight_on_a_full_disk(disk: Disk) -> None:
     """Yesterday's events still wait when the new day begins, and both days are whole once there is room."""
     recorder = make_recorder(disk.store)
     midnight = int(DAY.timestamp()) * 1_000_000
-    ids = [recorder.record(midnight - 1000, make_fields("yesterday", midnight - 1000))]
+    ids = [recorder.record(midnight - 1000, "yesterday", midnight - 1000)]
     disk.fill()
 
     def record(now: int) -> str:
-        fields = make_fields("yesterday" if now < midnight else "today", now)
-        return recorder.record(now, {**fields, "message": "x" * 1000})
+        kind = "yesterday" if now < midnight else "today"
+        return recorder.record(now, kind, now, json.dumps("x" * 1000))
 
     with pytest.warns(RecordingWarning):
         ids += [record(midnight + microseconds) for microseconds in range(-30, 30)]
     disk.free()
-    ids.append(recorder.record(midnight + 100, make_fields("today", midnight + 100)))
+    ids.append(recorder.record(midnight + 100, "today", midnight + 100))
     # The event of today has brought yesterday's along.
     assert len(read_ids(open_trail(disk.store))) == 62
     recorder.close()

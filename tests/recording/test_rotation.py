@@ -16,7 +16,7 @@ import pytest
 import auditkit
 from auditkit import AuditLogger
 from auditkit.errors import AuditError
-from auditkit.event import DAY_US, make_fields
+from auditkit.event import DAY_US
 from auditkit.recording import Recorder, RecordingWarning
 from auditkit.spawning import AFTER_MIDNIGHT_SECONDS, DEAD_PARTS, Housekeeper, find_python, needs_sealing
 from auditkit.store.description import open_or_create
@@ -233,13 +233,13 @@ def test_an_idle_process_seals_its_day_after_midnight(store: Path) -> None:
     recorder, housekeeper = make_recorder(store, seconds_before=1)
     yesterday_us = int(DAY.timestamp()) * 1_000_000
     now_us = time.time_ns() // 1000
-    first = recorder.record(now_us, make_fields("x", yesterday_us))
+    first = recorder.record(now_us, "x", yesterday_us)
     assert not list_segments(store)
     wait_until(lambda: bool(list_segments(store)))
     wait_until(lambda: not list((store / "journal").iterdir()))
     trail = open_trail(store)
     assert list(trail.events(include_internal=True)["type"]) == ["auditkit.opened", "x", "auditkit.closed"]
-    second = recorder.record(now_us, make_fields("x", yesterday_us))
+    second = recorder.record(now_us, "x", yesterday_us)
     assert first.partition(":")[0] != second.partition(":")[0]
     housekeeper.stop()
     recorder.close()
@@ -256,7 +256,7 @@ def test_chains_end_with_their_day_and_no_sooner(store: Path) -> None:
     day_us = int(DAY.timestamp()) * 1_000_000
 
     def record() -> list[str]:
-        return [recorder.record(day_us, make_fields("x", day_us + day * DAY_US)) for day in range(3)]
+        return [recorder.record(day_us, "x", day_us + day * DAY_US) for day in range(3)]
 
     first = record()
     recorder.close_past(day_us + DAY_US - 1)
@@ -276,12 +276,12 @@ def test_lines_that_wait_keep_their_day_open(store: Path) -> None:
     description, keys = open_or_create(layout, SECRET)
     recorder = Recorder(layout, description.store, keys, max_part_bytes=None)
     day_us = int(DAY.timestamp()) * 1_000_000
-    ids = [recorder.record(day_us, make_fields("x", day_us))]
+    ids = [recorder.record(day_us, "x", day_us)]
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
     try:
         with pytest.warns(RecordingWarning):
-            ids.append(recorder.record(day_us, make_fields("x", day_us)))
+            ids.append(recorder.record(day_us, "x", day_us))
         recorder.close_past(day_us + 2 * DAY_US)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
