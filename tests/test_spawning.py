@@ -17,6 +17,7 @@ from auditkit.event import DAY_US
 from auditkit.spawning import Housekeeper, run_sealer
 from auditkit.store import durable
 from tests.integrity.stores import MONDAY, Chain, Site, add_events, make_site
+from tests.recording.running import wait_until
 
 
 @pytest.fixture
@@ -56,13 +57,6 @@ def keep_house(site: Site) -> Iterator[Housekeeper]:
         yield housekeeper
     finally:
         housekeeper.stop()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.02)
 
 
 def test_who_leaves_the_work_to_another_sealer_says_so(site: Site) -> None:

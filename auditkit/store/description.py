@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -138,16 +137,16 @@ def open_or_create(
         given = choose_given(secret_key, key_file) or locate_key_file(store)
         if isinstance(given, Path):
             refuse_inside(given, layout.root)
-        with ExitStack() as held:
-            try:
-                durable.make_folder(layout.root)
-                held.enter_context(durable.hold_lock(layout.seal_lock))
-            except OSError as error:
-                found = "a file" if layout.root.is_file() else f'"{error.strerror}" at {error.filename}'
-                raise StoreError(
-                    f"expected a folder at {layout.root} in which a store can be made, found {found}: name another "
-                    "folder (the path argument or $AUDITKIT_STORE), or make room for one there"
-                ) from error
+        try:
+            durable.make_folder(layout.root)
+            lock = durable.hold_lock(layout.seal_lock)
+        except OSError as error:
+            found = "a file" if layout.root.is_file() else f'"{error.strerror}" at {error.filename}'
+            raise StoreError(
+                f"expected a folder at {layout.root} in which a store can be made, found {found}: name another "
+                "folder (the path argument or $AUDITKIT_STORE), or make room for one there"
+            ) from error
+        with lock:
             if not layout.description.exists():
                 _create(layout, store, given)
     description = read_description(layout)

@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -273,30 +274,56 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
-@contextmanager
-def hold_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock that a file stands for, making the file if it isn't there.
+class FileLock(io.FileIO):
+    """The lock that a file stands for, true if it was taken; the end of its ``with`` lets go of it.
 
-    Letting go is said to the system: a child that was forked meanwhile has the file open too, and a mere close here
-    would leave the lock with it for its whole life. The child, if it comes here, only closes: it holds nothing.
+    A ``with`` begins and ends in the file's own code, which isn't Python, so no exception of a signal handler can come
+    into it: whoever keeps such an exception, as Jupyter does, keeps the frames it came through, and with them the lock.
+    """
+
+    def __init__(self, path: Path, *, wait: bool) -> None:
+        super().__init__(path, "r+", opener=_open_lock)
+        try:
+            _locks.add(self)
+            hand_over(self.fileno(), path.parent)
+            if wait:
+                fcntl.flock(self.fileno(), fcntl.LOCK_EX)
+            self._held = wait or try_lock(self.fileno())
+        except BaseException:
+            self.close()
+            raise
+
+    def __bool__(self) -> bool:
+        return self._held
+
+
+def _open_lock(path: str, _flags: int) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+_locks: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    """Take its parent's locks from a forked child, which would keep them all its life; its code may go on in one."""
+    for lock in [lock for lock in _locks if not lock.closed]:
+        nothing, other = os.pipe()
+        os.dup2(nothing, lock.fileno(), inheritable=False)
+        os.close(nothing)
+        os.close(other)
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+def hold_lock(path: Path, *, wait: bool = True) -> FileLock:
+    """Take the lock that a file stands for, making the file if it isn't there; to be used in a ``with``.
 
     Args:
         path: The lock file; it stays, since removing it would let two holders in.
         wait: Whether to wait for another holder.
 
-    Yields:
-        Whether the lock was taken: always True when waiting.
+    Returns:
+        What holds the lock until the end of its ``with``, and is true if it was taken: always so when waiting.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    owner = os.getpid()
-    try:
-        hand_over(descriptor, path.parent)
-        if wait:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield True
-        else:
-            yield try_lock(descriptor)
-    finally:
-        if os.getpid() == owner:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
+    return FileLock(path, wait=wait)

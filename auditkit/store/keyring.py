@@ -33,13 +33,24 @@ class KeyWarning(UserWarning):
     """A key file can be read by others than the user it belongs to."""
 
 
-@contextmanager
-def _hold_key(path: Path) -> Iterator[Path]:
-    """Hold the lock of a key file and remove what killed processes left beside it; gives the file behind all links."""
-    real = Path(os.path.realpath(path))
-    with durable.hold_lock(real.with_name(real.name + ".lock")):
-        durable.remove_leftovers(real.parent, real.name)
-        yield real
+def _hold_key(path: Path) -> durable.FileLock:
+    """Take the lock of a key file, beside the file that all links lead to.
+
+    No generator may stand in between: whoever keeps an exception that came out of one keeps it, and the lock with it.
+    """
+    real = _resolve(path)
+    return durable.hold_lock(real.with_name(real.name + ".lock"))
+
+
+def _resolve(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _clear(path: Path) -> Path:
+    """Remove what killed processes left beside a key file whose lock is held; gives the file behind all links."""
+    real = _resolve(path)
+    durable.remove_leftovers(real.parent, real.name)
+    return real
 
 
 @contextmanager
@@ -105,8 +116,8 @@ class KeyFile:
         path = path.absolute()
         with _explain_unwritable(path):
             durable.make_folder(path.parent)
-            with _hold_key(path) as real:
-                durable.create_file(real, cls._dump(state))
+            with _hold_key(path):
+                durable.create_file(_clear(path), cls._dump(state))
         return cls(path)
 
     @staticmethod
@@ -146,7 +157,8 @@ class KeyFile:
             KeyProblem: If it may not be replaced.
             OSError: If there is no room for another one.
         """
-        with _explain_unwritable(self.path), _hold_key(self.path) as path:
+        with _explain_unwritable(self.path), _hold_key(self.path):
+            path = _clear(self.path)
             state: dict[str, object] = {**self._load(path)}
             n, key = int(str(state["n"])), bytes.fromhex(str(state["current"]))
             state["n"] = n + 1
@@ -163,7 +175,8 @@ class KeyFile:
         Raises:
             KeyProblem: If the file can't be replaced, or isn't a key file any more.
         """
-        with suppress(OSError), _explain_unwritable(self.path), _hold_key(self.path) as path:
+        with suppress(OSError), _explain_unwritable(self.path), _hold_key(self.path):
+            path = _clear(self.path)
             durable.replace_file(path, self._dump({**self._load(path)}))
 
     def find(self, numbers: Iterable[int]) -> dict[int, bytes]:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from auditkit.store import durable
+from tests.recording.running import wait_until
 
 
 def mode_of(path: Path) -> int:
@@ -202,6 +203,11 @@ def test_a_killed_holder_frees_its_lock(tmp_path: Path) -> None:
             assert held
 
 
+def can_be_taken(lock: Path) -> bool:
+    with durable.hold_lock(lock, wait=False) as held:
+        return bool(held)
+
+
 def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
     """A child that was forked while the lock was held has the file open; the lock goes with its holder nevertheless."""
     with start_holder(tmp_path / "lock", "fork") as holder:
@@ -209,7 +215,25 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
         try:
             assert holder.stdout.readline() == "held\n"
             assert holder.stdout.readline() == "free\n"
-            with durable.hold_lock(tmp_path / "lock", wait=False) as held:
-                assert held
+            # The child may not have come to its first step yet.
+            wait_until(lambda: can_be_taken(tmp_path / "lock"), seconds=20)
         finally:
             os.killpg(holder.pid, signal.SIGKILL)
+
+
+def test_a_child_that_was_forked_inside_of_a_lock_leaves_it_to_its_parent(tmp_path: Path) -> None:
+    """Its code runs on behind what the lock was for, and that frees nothing."""
+    child = -1
+    try:
+        with durable.hold_lock(tmp_path / "lock"):
+            child = os.fork()
+            if child:
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        if child == 0:
+            with durable.hold_lock(tmp_path / "lock", wait=False) as held:
+                os._exit(1 if held else 0)
+    finally:
+        if child == 0:
+            os._exit(2)
+    with durable.hold_lock(tmp_path / "lock", wait=False) as held:
+        assert held

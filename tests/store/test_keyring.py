@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import dis
+import gc
 import json
 import os
 import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import count
 from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
 
 import pytest
 
 from auditkit.errors import KeyMismatch, KeyMissing, KeyProblem, UsageError
 from auditkit.keys import GivenKey, identify_key, ratchet_key
+from auditkit.store import durable, keyring
 from auditkit.store.keyring import KeyFile, KeyWarning, choose_given, find_keys, locate_key_file, read_secret
 
 SECRET = "a secret that only these tests know"
@@ -74,6 +82,7 @@ def test_the_first_of_several_creators_makes_the_key(path: Path) -> None:
 
 DRAW = """
 import pathlib, sys
+from auditkit.store import durable, keyring
 from auditkit.store.keyring import KeyFile
 keys = KeyFile(pathlib.Path(sys.argv[1]))
 print(*(keys.draw()[0] for _ in range(20)))
@@ -181,6 +190,7 @@ def test_a_key_file_may_be_reached_through_links(tmp_path: Path) -> None:
 
 KILLED = """
 import pathlib, resource, signal, sys
+from auditkit.store import durable, keyring
 from auditkit.store.keyring import KeyFile
 keys = KeyFile(pathlib.Path(sys.argv[1]))
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
@@ -316,3 +326,56 @@ def test_a_stores_own_key_lies_with_the_users_data(isolated_user: Path) -> None:
     """By the platform's convention, named after the store and outside of it."""
     path = locate_key_file("k3f9")
     assert path == isolated_user / ".local" / "share" / "auditkit" / "keys" / "k3f9.key"
+
+
+@cache
+def find_interruptible(code: CodeType) -> set[int]:
+    """Find where Python looks for signals: behind a call, where a function begins, and where a loop begins again."""
+    offsets, before = set(), ""
+    for step in dis.get_instructions(code):
+        if before in ("CALL", "CALL_FUNCTION_EX", "RESUME"):
+            offsets.add(step.offset)
+        if step.opname == "JUMP_BACKWARD":
+            offsets.add(step.argval)
+        before = step.opname
+    return offsets
+
+
+# A file that was just being opened has nobody yet who closes it but Python, which says so.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interruption_that_is_kept_keeps_no_lock(path: Path) -> None:
+    """Ctrl-C may end a draw at any of its calls, and Jupyter keeps the exception: the next draw finds the lock free.
+
+    A debugger's trace function raises at the first place where Python looks for signals, then at the second, and so on
+    until a draw comes to its end.
+    """
+    KeyFile.create(path, "store")
+    keys = KeyFile(path)
+    own = {keyring.__file__, durable.__file__}
+    kept: list[KeyboardInterrupt] = []
+    drawn: list[int] = []
+    while not drawn:
+        places = count()
+
+        def trace(frame: FrameType, event: str, _argument: object, places: Iterator[int] = places) -> Any:
+            if frame.f_code.co_filename not in own:
+                return None
+            frame.f_trace_opcodes = True
+            if event == "opcode" and frame.f_lasti in find_interruptible(frame.f_code) and next(places) == len(kept):
+                raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            drawn.append(keys.draw()[0])
+        except KeyboardInterrupt as interruption:
+            kept.append(interruption)
+        finally:
+            sys.settrace(before)
+        with durable.hold_lock(path.with_name(path.name + ".lock"), wait=False) as held:
+            assert held, f"place {len(kept)}"
+    assert len(kept) > 100
+    kept.clear()
+    gc.collect()  # what Python has to say of files that were being opened, it says here and not in another test
+    assert keys.draw()[0] == drawn[0] + 1
