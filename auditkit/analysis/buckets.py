@@ -126,7 +126,7 @@ def bucket_times(times: pd.Series, freq: str, tz: str = "UTC") -> pd.Series:
     codes, distinct = pd.factorize(days)
     midnights = _localise(pd.DatetimeIndex(distinct), zone)
     known = codes >= 0
-    begins = np.full(len(times), np.datetime64("NaT"), dtype="datetime64[us]").view("int64")
+    begins = np.full(len(times), np.datetime64("NaT", "us")).view("int64")
     begins[known] = _microseconds(midnights)[codes[known]]
     if width.microseconds is not None:
         elapsed = _microseconds(pd.DatetimeIndex(moments))[known] - begins[known]
