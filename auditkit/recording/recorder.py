@@ -26,6 +26,8 @@ from auditkit.recording.writer import (
     MAX_BODY_BYTES,
     NOT_KEPT,
     RETRY_SECONDS,
+    Drawn,
+    ForeignChain,
     OnFailure,
     UnencodableText,
     Waiting,
@@ -79,7 +81,9 @@ class Recorder:
         on_writer: Callable[[], None] = lambda: None,
     ) -> None:
         self.layout = layout
-        self._terms = WriterTerms(layout, store, keys, signs, on_failure, Waiting(), self._write_waiting)
+        self._terms = WriterTerms(
+            layout, store, keys, Drawn(keys), signs, on_failure, Waiting(), weakref.WeakSet(), self._write_waiting
+        )
         self.number = next(_numbers)
         self._max_part_bytes = max_part_bytes or (1 << 62)
         self._on_part = on_part
@@ -189,7 +193,7 @@ class Recorder:
                             durable.write_all(writer.descriptor, memoryview(line)[written:])
                     except OSError as error:
                         raise_interruption(error)
-                        return writer.append_failed(line, error)
+                        return writer.append_failed(line, time_us, error)
                     leaf = _copy_leaf()
                     leaf.update(line[:-1])
                     writer.prev = leaf.digest()
@@ -202,6 +206,9 @@ class Recorder:
                 return event_id
             except UnencodableText:
                 raise  # nothing was written
+            except ForeignChain:
+                self._forget_foreign()
+                return self.record(now_us, kind, time_us, details, actor, lead_id, workflow, result)
             except BaseException:
                 self._distrust()
                 raise
@@ -237,6 +244,9 @@ class Recorder:
             self._busy = True
             try:
                 return work(True)
+            except ForeignChain:
+                self._forget_foreign()
+                return self._run_owned(work)
             except BaseException:
                 self._distrust()
                 raise
@@ -255,6 +265,12 @@ class Recorder:
             self._current = None
         for writer in self._writers.values():
             writer.suspect = True
+
+    def _forget_foreign(self) -> None:
+        """Forget what a forked child, come back into its parent's call, has of the parent's chains."""
+        self._writers = {day: writer for day, writer in self._writers.items() if not writer.foreign}
+        if self._current is not None and self._current.foreign:
+            self._current = None
 
     def _nest(self) -> Recorder:
         """Give the recorder for a call from inside a call, as a signal handler or a finaliser makes it.
@@ -328,7 +344,9 @@ class Recorder:
 
     def _close_writer(self, day: date, *, give_up: bool = False) -> None:
         """Close a date's chain; while its lines wait for the disk it stays open unless it is given up."""
-        writer = self._writers[day]
+        writer = self._writers.get(day)
+        if writer is None:
+            return  # a forked child, come back into its parent's call, has none of its chains
         if writer.suspect and not writer.resync():
             closed = True
         else:
@@ -336,10 +354,10 @@ class Recorder:
                 closed = writer.close(give_up=give_up)
             except OSError as error:
                 raise_interruption(error)
-                del self._writers[day]
+                self._writers.pop(day, None)
                 raise
         if closed:
-            del self._writers[day]
+            self._writers.pop(day, None)
             self._parent = writer.name
             if self._current is writer:
                 self._current = None
@@ -351,6 +369,8 @@ class Recorder:
             raise_interruption(error)
             # No room for a new file: the old one goes on, and the next event tries again.
             return
+        except ForeignChain:
+            return  # the event is on record, and the part is the parent's
         self._on_part()
 
     def rotate(self) -> None:
@@ -388,7 +408,7 @@ class Recorder:
     def _trusted(self) -> list[Writer]:
         for day, writer in list(self._writers.items()):
             if writer.suspect and not writer.resync():
-                del self._writers[day]
+                self._writers.pop(day, None)
         return list(self._writers.values())
 
     def flush(self) -> None:
@@ -463,13 +483,14 @@ class Recorder:
         self._busy = False
         if self._current is not None:
             self._parent = self._current.name
-        for writer in self._writers.values():
-            writer.abandon()
+        for writer in list(self._terms.writers):
+            writer.leave()
         self._writers.clear()
         self._current = None
         self._nested = None
         self._lost = 0
         self._terms.waiting.total = 0
+        self._terms.drawn.unused.clear()
 
 
 _numbers = count()

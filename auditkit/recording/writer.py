@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 import warnings
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,6 +75,10 @@ class UnencodableText(Exception):
     """A field holds text that UTF-8 can't hold, or something that isn't text."""
 
 
+class ForeignChain(Exception):
+    """A forked child has come back into a call of its parent, whose chain isn't its own."""
+
+
 class RecordingWarning(UserWarning):
     """Events can't be written at the moment and wait in memory, are counted, or are lost."""
 
@@ -84,6 +89,26 @@ class Waiting:
     total = 0
 
 
+class Drawn:
+    """The keys that a recorder has drawn and not used: a chain that couldn't be begun leaves its key to the next one.
+
+    A number that is never used looks like a deleted journal.
+    """
+
+    __slots__ = ("_keys", "unused")
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self.unused: list[tuple[int, bytes]] = []
+
+    def __repr__(self) -> str:
+        return f"Drawn({len(self.unused)} unused)"
+
+    def draw(self) -> tuple[int, bytes]:
+        """Take a number and its key."""
+        return self.unused.pop() if self.unused else self._keys.draw()
+
+
 @dataclass(frozen=True)
 class WriterTerms:
     """What all writers of a recorder have in common.
@@ -92,18 +117,22 @@ class WriterTerms:
         layout: The store's paths.
         store: Id of the store.
         keys: Where its keys come from.
+        drawn: What is drawn from them.
         signs: Whether events are signed.
         on_failure: What becomes of an event that the disk refuses.
         waiting: What they have waiting altogether.
+        writers: All of them, also the one that is just being made.
         on_recovery: Called when writing works again.
     """
 
     layout: Layout
     store: str
     keys: Keys
+    drawn: Drawn
     signs: bool
     on_failure: OnFailure
     waiting: Waiting
+    writers: weakref.WeakSet[Writer]
     on_recovery: Callable[[], None]
 
 
@@ -142,10 +171,16 @@ class Writer:
         self._ended = False
         self._errno = 0
         self._retry_at = 0.0
-        # The file comes before the key: a number that is drawn and never used looks like a deleted journal.
-        self.descriptor, self._part = open_part(self._layout, self.name, 0)
+        self.foreign = False
+        self.descriptor, self._part = -1, 0
+        drawn: tuple[int, bytes] | None = None
+        terms.writers.add(self)
         try:
-            n, key = terms.keys.draw() if terms.signs else (0, b"")
+            # The file comes before the key: a number that is drawn and never used looks like a deleted journal.
+            self._open_part(0)
+            if terms.signs:
+                drawn = terms.drawn.draw()
+            n, key = drawn or (0, b"")
             self.key = derive_writer_key(key, self.store, self.name) if terms.signs else None
             self.copy_inner, self.copy_outer = _prepare(self.key)
             self.epoch = 0
@@ -158,18 +193,35 @@ class Writer:
             if not self.append_internal(OPENED, opened_us, details):
                 raise OSError(errno.ENOBUFS, "no room to wait in memory")
         except BaseException:
-            self._discard()
+            if self._discard() and drawn is not None:
+                terms.drawn.unused.append(drawn)
             raise
 
-    def _discard(self) -> None:
-        """Remove the part that nothing was written to; it is locked, so no sealer is reading it."""
+    def _discard(self) -> bool:
+        """Remove the part if nothing was written to it, and tell so; it is locked, so no sealer is reading it."""
+        empty = False
         with _Tolerance():
-            if os.fstat(self.descriptor).st_size == 0:
+            if not self.foreign and os.fstat(self.descriptor).st_size == 0:
+                empty = True
                 self._layout.part(self.name, self._part).unlink()
         self.abandon()
+        return empty
 
     def append(self, fields: dict[str, Any]) -> str:
         """Sign an event and append it; its id, or `NOT_KEPT`."""
+        line = self._sign(fields)
+        if self._waiting or self._dropped:
+            return self._append_waiting(line, fields)
+        try:
+            self._write(line)
+        except OSError as error:
+            raise_interruption(error)
+            return self.append_failed(line, fields["time"], error)
+        return self._count(line, fields["time"])
+
+    def _sign(self, fields: dict[str, Any]) -> bytes:
+        """Make the chain's next line, with its newline."""
+        self._refuse_foreign()
         fields["store"] = self.store
         fields["writer"] = self.name
         fields["seq"] = self.seq
@@ -180,22 +232,21 @@ class Writer:
             raise_interruption(error)
             raise UnencodableText from error
         if len(body) > MAX_BODY_BYTES:
-            return self.append(_cut_fields(fields))
-        if self.key is not None:
-            inner, outer = self.copy_inner(), self.copy_outer()
-            inner.update(self.prev + body)
-            outer.update(inner.digest())
-            line = join_line(body, outer.digest()) + b"\n"
-        else:
-            line = join_line(body, None) + b"\n"
-        if self._waiting or self._dropped:
-            return self._append_waiting(line, fields)
-        try:
-            durable.write_all(self.descriptor, line)
-        except OSError as error:
-            raise_interruption(error)
-            return self.append_failed(line, error)
-        self.last_time_us = fields["time"]
+            return self._sign(_cut_fields(fields))
+        if self.key is None:
+            return join_line(body, None) + b"\n"
+        inner, outer = self.copy_inner(), self.copy_outer()
+        inner.update(self.prev + body)
+        outer.update(inner.digest())
+        return join_line(body, outer.digest()) + b"\n"
+
+    def _write(self, line: bytes) -> None:
+        self._refuse_foreign()
+        durable.write_all(self.descriptor, line)
+
+    def _count(self, line: bytes, time_us: int) -> str:
+        """Count a line that was written; the id of its event."""
+        self.last_time_us = time_us
         event_id = self._move_on(line)
         # Last: an interruption before this makes `resync` take the state from the line itself.
         self.size += len(line)
@@ -258,14 +309,25 @@ class Writer:
         """Append one of the toolkit's own events."""
         return self.append(make_fields(kind, time_us, orjson.dumps(details).decode()))
 
-    def append_failed(self, line: bytes, error: OSError) -> str:
+    def append_failed(self, line: bytes, time_us: int, error: OSError) -> str:
         """Take back a torn line, then raise the error or let the line wait, as the application chose."""
+        self._refuse_foreign()
+        if self.descriptor < 0:
+            # No file could be opened last time, so the error says nothing of why none can be now.
+            try:
+                self.open_next_part()
+                self._write(line)
+            except OSError as problem:
+                raise_interruption(problem)
+                error = problem
+            else:
+                return self._count(line, time_us)
         self._take_back()
         if self._terms.on_failure == "raise":
             raise error
         self._errno = error.errno or 0
         self._retry_at = time.monotonic() + RETRY_SECONDS
-        event_id = self._wait(line)
+        event_id = self._wait(line, time_us)
         warn(
             f"events can't be written to {self._layout.journal} ({error.strerror}); they wait in memory, at most "
             f"{MAX_WAITING_BYTES >> 20} MiB of them: free space there or restore the folder"
@@ -282,13 +344,14 @@ class Writer:
             with _Tolerance():
                 self.open_next_part()
 
-    def _wait(self, line: bytes) -> str:
+    def _wait(self, line: bytes, time_us: int) -> str:
         self.quick = False
-        if self._dropped or self._terms.waiting.total + len(line) > MAX_WAITING_BYTES:
+        if self._terms.waiting.total + len(line) > MAX_WAITING_BYTES:
             self._dropped += 1
             return NOT_KEPT
         self._waiting.append(line)
         self._count_waiting(len(line))
+        self.last_time_us = time_us
         return self._move_on(line)
 
     def _count_waiting(self, size: int) -> None:
@@ -304,7 +367,7 @@ class Writer:
                 return self.append(fields)
             self._dropped += 1
             return NOT_KEPT
-        event_id = self._wait(line)
+        event_id = self._wait(line, fields["time"])
         if self.write_waiting():
             self._terms.on_recovery()
         return event_id
@@ -320,7 +383,7 @@ class Writer:
             try:
                 if self.descriptor < 0:
                     self.open_next_part()
-                durable.write_all(self.descriptor, line)
+                self._write(line)
             except OSError as error:
                 raise_interruption(error)
                 self._take_back()
@@ -334,7 +397,7 @@ class Writer:
             dropped, self._dropped = self._dropped, 0
             self.append_gap(dropped)
         self._judge_quick()
-        return not self._waiting
+        return not self._waiting and not self._dropped
 
     def _judge_quick(self) -> None:
         """Say whether the next line may be made the quick way: signed, with none before it that waits."""
@@ -382,10 +445,15 @@ class Writer:
 
     def open_next_part(self) -> None:
         """Go on in a new file; the old one is the sealer's."""
-        descriptor, part = open_part(self._layout, self.name, self._part + 1)
+        self._open_part(self._part + 1)
+
+    def _open_part(self, number: int) -> None:
+        self._refuse_foreign()
+        descriptor, part = open_part(self._layout, self.name, number)
         old, self.descriptor, self._part, self.size = self.descriptor, descriptor, part, 0
         if old >= 0:
             os.close(old)
+        self._refuse_foreign()
 
     def rotate(self, now_us: int) -> None:
         """Go on in a new file with a new key.
@@ -411,6 +479,7 @@ class Writer:
             path = self._layout.part(self.name, self._part)
             self._replace_removed()
             raise FileNotFoundError(errno.ENOENT, "the journal was removed while it was being written", str(path))
+        self._refuse_foreign()
         os.fsync(self.descriptor)
 
     def close(self, *, give_up: bool = False) -> bool:
@@ -424,18 +493,41 @@ class Writer:
         """
         try:
             if self.write_waiting(now=True) and not self._ended:
-                self.append_internal(CLOSED, self.last_time_us, {})
-                self._ended = True
+                self._ended = self._append_end()
         except OSError:
             self.abandon()
             raise
-        lost = len(self._waiting) + self._dropped
-        if lost and not give_up:
+        if not self._ended and not give_up:
             return False
         self.abandon()
-        if lost:
+        if lost := len(self._waiting) + self._dropped:
             warn(f"{lost} events of writer {self.name} are lost: {self._layout.journal} can't be written to the end")
         return True
+
+    def _append_end(self) -> bool:
+        """Sign the chain's end and write it; tells whether it could be. It never waits: events would come behind it."""
+        line = self._sign(make_fields(CLOSED, self.last_time_us, "{}"))
+        try:
+            self._write(line)
+        except OSError as error:
+            raise_interruption(error)
+            self._take_back()
+            if self._terms.on_failure == "raise":
+                raise
+            return False
+        self._count(line, self.last_time_us)
+        return True
+
+    def _refuse_foreign(self) -> None:
+        """Make sure that this process owns the chain, right before something is done to it."""
+        if self.foreign:
+            self.abandon()
+            raise ForeignChain
+
+    def leave(self) -> None:
+        """Leave the chain to the process that this one was forked from, whose call may go on here too."""
+        self.foreign = True
+        self.abandon()
 
     def abandon(self) -> None:
         """Close the journal as it is; in a forked child that leaves the parent's lock in place, unlocking would not."""
