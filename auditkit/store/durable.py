@@ -24,7 +24,6 @@ import os
 import re
 import secrets
 import stat
-import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -284,7 +283,6 @@ class FileLock(io.FileIO):
     def __init__(self, path: Path, *, wait: bool) -> None:
         super().__init__(path, "r+", opener=_open_lock)
         try:
-            _locks.add(self)
             hand_over(self.fileno(), path.parent)
             if wait:
                 fcntl.flock(self.fileno(), fcntl.LOCK_EX)
@@ -297,20 +295,43 @@ class FileLock(io.FileIO):
         return self._held
 
 
+_lock_files: Final[set[tuple[int, int]]] = set()
+"""Device and number of every lock file that was ever open here."""
+
+
 def _open_lock(path: str, _flags: int) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-
-
-_locks: weakref.WeakSet[FileLock] = weakref.WeakSet()
+    """Open a lock file whose descriptors a forked child will know: one that may be locked is opened only then."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        found = os.fstat(descriptor)
+        if (found.st_dev, found.st_ino) in _lock_files:
+            return descriptor
+        _lock_files.add((found.st_dev, found.st_ino))
+        os.close(descriptor)
 
 
 def _let_go() -> None:
-    """Take its parent's locks from a forked child, which would keep them all its life; its code may go on in one."""
-    for lock in [lock for lock in _locks if not lock.closed]:
-        nothing, other = os.pipe()
-        os.dup2(nothing, lock.fileno(), inheritable=False)
-        os.close(nothing)
-        os.close(other)
+    """Take its parent's locks from a forked child, which would keep them all its life; its code may go on in one.
+
+    The descriptors are asked, not the objects: another thread of the parent was perhaps just opening or closing one.
+    """
+    if not _lock_files:
+        return
+    nothing, other = os.pipe()
+    for descriptor in _list_descriptors():
+        with suppress(OSError):
+            found = os.fstat(descriptor)
+            if (found.st_dev, found.st_ino) in _lock_files:
+                os.dup2(nothing, descriptor, inheritable=False)
+    os.close(nothing)
+    os.close(other)
+
+
+def _list_descriptors() -> list[int]:
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        with suppress(OSError):
+            return [int(name) for name in os.listdir(folder)]
+    return list(range(os.sysconf("SC_OPEN_MAX")))
 
 
 os.register_at_fork(after_in_child=_let_go)

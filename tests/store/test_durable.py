@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -237,3 +239,37 @@ def test_a_child_that_was_forked_inside_of_a_lock_leaves_it_to_its_parent(tmp_pa
             os._exit(2)
     with durable.hold_lock(tmp_path / "lock", wait=False) as held:
         assert held
+
+
+def test_a_fork_while_another_thread_takes_and_frees_a_lock(tmp_path: Path) -> None:
+    """At whatever moment the children are forked: none of them has the lock, as long as they live."""
+    going = threading.Event()
+    going.set()
+    taken = count()
+
+    def take_turns() -> None:
+        while going.is_set():
+            with durable.hold_lock(tmp_path / "lock"):
+                next(taken)
+
+    children: list[int] = []
+    with ThreadPoolExecutor(1) as pool:
+        turns = pool.submit(take_turns)
+        try:
+            for _ in range(200):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", DeprecationWarning)
+                    child = os.fork()
+                if child == 0:
+                    time.sleep(60)
+                    os._exit(0)
+                children.append(child)
+            before = next(taken)
+            wait_until(lambda: next(taken) > before + 1000, seconds=20)
+        finally:
+            for child in children:
+                os.kill(child, signal.SIGKILL)
+            for child in children:
+                os.waitpid(child, 0)
+            going.clear()
+            turns.result()
