@@ -37,6 +37,7 @@ import orjson
 
 from auditkit.errors import UsageError, require
 from auditkit.event import READ_COLUMNS
+from auditkit.store.outputs import choose_output
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -418,7 +419,7 @@ def export_events(
         Rows and bytes written, and the file.
 
     Raises:
-        UsageError: If the format or a column is unknown, or the file lies in the store it exports.
+        UsageError: If the format or a column is unknown, or the file lies in a store or is a key file.
         StoreDamaged: If a segment can't be read; before the first byte is written, unless it is damaged after that.
         OSError: If the file can't be written; what was there before is still there.
 
@@ -439,12 +440,7 @@ def export_events(
     if format is None and file is None:
         raise UsageError(f"expected a format for an export to a stream: give one of {', '.join(FORMATS)}")
     kind = format or choose_format(cast("str", file))
-    # A link keeps pointing at its target, and the target is what's replaced.
-    path = None if file is None else Path(os.path.realpath(file))
-    if path is not None and path.is_relative_to(os.path.realpath(trail.path)):
-        raise UsageError(
-            f"expected an export outside the store, found {path}: readers of the store would take it for a part of it"
-        )
+    path = None if file is None else choose_output(file, "an export", trail.path)
     batches = read_batches(trail, chosen, limit=limit, newest=newest, **filters)
     if path is None:
         target = sys.stdout.buffer if output == "-" else cast("IO[bytes]", output)

@@ -42,6 +42,7 @@ from auditkit.importing.problems import OPTIONS, Unusable, ZoneMissing, make_pri
 from auditkit.importing.reading import Opened, Reading, open_rows
 from auditkit.importing.rejects import Reject, Rejects, RejectsUnwritable
 from auditkit.importing.streams import hash_file
+from auditkit.store.outputs import choose_output
 
 Progress = Callable[[int, int, int], None]
 """Called about ten times a second with the bytes read, the bytes there are, and the rows read."""
@@ -263,6 +264,8 @@ def import_files(
         skip_known=skip_known,
         skip=skip,
     )
+    if rejects is not None:
+        _check_rejects(choose_output(rejects, "a file for the rejects"), sources)
     meter = _Meter(progress, sum(source.size for source in sources if not source.known))
     results = []
     for source in sources:
@@ -288,6 +291,15 @@ def import_files(
             results.append(context.run(task.run))
         meter.finish_file(source.size, results[-1].rows)
     return results
+
+
+def _check_rejects(rejects: Path, sources: list[_Source]) -> None:
+    for source in sources:
+        if rejects.exists() and rejects.samefile(source.path):
+            raise UsageError(
+                f"expected a file for the rejects other than the one that is imported, found {source.path} for both: "
+                "what is rejected would be read and rejected again without an end"
+            )
 
 
 def check_files(

@@ -16,6 +16,7 @@ from auditkit.report.reading import Trail, choose_day, find_span, read_day, veri
 from auditkit.report.rendering import render_card, render_page
 from auditkit.report.sections import compose_page
 from auditkit.store.durable import replace_file
+from auditkit.store.outputs import choose_output
 
 if TYPE_CHECKING:
     from auditkit.integrity import Verification
@@ -101,7 +102,8 @@ def daily(
         The report, with its ``path``; in a notebook it shows itself with a link.
 
     Raises:
-        UsageError: If the day, the zone or the combination of arguments can't be meant.
+        UsageError: If the day, the zone or the combination of arguments can't be meant, or the file lies in a store or
+            is a key file.
         StoreError: If the store isn't there or can't be read.
         ExtraMissing: If what reports need isn't installed.
         OSError: If the file can't be written.
@@ -120,6 +122,8 @@ def daily(
     elif store is not None or secret_key is not None or key_file is not None:
         raise UsageError("expected a trail, or a store with its keys, found both: give one of them")
     span = find_span(choose_day(trail, day, tz, moment), tz, moment)
+    path = Path(output) if output is not None else Path("reports") / f"daily-{span.day.isoformat()}.html"
+    choose_output(path, "a report", trail.path)
     read = read_day(trail, span)
     verification, problem = verify_day(trail, span)
     page = compose_page(
@@ -130,7 +134,6 @@ def daily(
         store_id=trail.store_id,
         now=moment,
     )
-    path = Path(output) if output is not None else Path("reports") / f"daily-{span.day.isoformat()}.html"
     content = render_page(page).encode("utf-8")
     path.parent.mkdir(parents=True, exist_ok=True)
     # A report is for others to read: it gets the mode that any new file of this user would get.

@@ -16,7 +16,7 @@ from auditkit.store import engine
 from auditkit.store.layout import find_day, read_writer_day, start_of_day
 from auditkit.store.openings import Openings
 from auditkit.store.runs import Head, Run, read_dropped
-from auditkit.store.segments import ROW_GROUP_ROWS, digest_file, parse_lines
+from auditkit.store.segments import ROW_GROUP_BYTES, ROW_GROUP_ROWS, digest_file, parse_lines
 
 try:
     import numpy as np
@@ -101,6 +101,7 @@ class SegmentWriter:
     rows: int = 0
     _tables: list[Any] = field(default_factory=list)
     _waiting: int = 0
+    _waiting_bytes: int = 0
     _leaves: bytearray = field(default_factory=bytearray)
     _runs: list[Run] = field(default_factory=list)
     _time_min: int = 1 << 62
@@ -299,8 +300,9 @@ class SegmentWriter:
     def _append(self, table: pa.Table) -> None:
         self.rows += table.num_rows
         self._waiting += table.num_rows
+        self._waiting_bytes += table.nbytes
         self._tables.append(table)
-        if self._waiting >= ROW_GROUP_ROWS:
+        if self._waiting >= ROW_GROUP_ROWS or self._waiting_bytes >= ROW_GROUP_BYTES:
             self._write()
 
     def _write(self) -> None:
@@ -310,7 +312,7 @@ class SegmentWriter:
         table = pa.concat_tables(self._tables).combine_chunks().cast(schema)
         self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
         self._tables.clear()
-        self._waiting = 0
+        self._waiting = self._waiting_bytes = 0
 
     def close(self) -> SealedSegment | None:
         """Finish the file and describe it; None (and no file) if nothing was added."""

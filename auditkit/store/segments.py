@@ -43,6 +43,9 @@ except ModuleNotFoundError as error:
 ROW_GROUP_ROWS: Final = 131_072
 """Rows of a row group: large enough to compress, small enough to skip."""
 
+ROW_GROUP_BYTES: Final = 128 << 20
+"""Most bytes of a row group, or a little more: whoever reads one has it in memory several times over."""
+
 CHUNK_BYTES: Final = 8 << 20
 """How much of a journal is turned into columns at a time; larger chunks cost more in fresh memory than they save."""
 
@@ -52,6 +55,9 @@ DOUBTFUL_BYTES: Final = 1 << 30
 
 PARSED_BYTES: Final = 8 * CHUNK_BYTES
 """How much is parsed at once: the JSON reader takes no block of 2 GiB, and an unsealed journal may be longer."""
+
+PRINTED_BYTES: Final = 2 * CHUNK_BYTES
+"""How much is printed at once: the engine has it in memory a dozen times, and has only so much of it."""
 
 MARGIN_ROWS: Final = 1000
 """How many rows more than it has bytes a file may have, to be read although nothing vouches for it."""
@@ -89,6 +95,10 @@ def rebuild_lines(table: pa.Table, store: str, connection: duckdb.DuckDBPyConnec
 
 def _print_rows(table: pa.Table, store: str, connection: duckdb.DuckDBPyConnection | None = None) -> bytes:
     """Print every row as a line with its newline; JSON escapes those inside of values."""
+    if table.nbytes > PRINTED_BYTES and table.num_rows > 1:
+        middle = table.num_rows // 2
+        parts = (table.slice(0, middle), table.slice(middle))
+        return b"".join(_print_rows(part, store, connection) for part in parts)
     own = connection or engine.connect()
 
     def work() -> pa.ChunkedArray:
@@ -100,6 +110,8 @@ def _print_rows(table: pa.Table, store: str, connection: duckdb.DuckDBPyConnecti
 
     try:
         printed = engine.run(own, work)
+    except duckdb.OutOfMemoryException as error:
+        raise MemoryError(f"printing {table.num_rows} rows takes more memory than there is: {error}") from error
     except duckdb.Error as error:
         raise StoreDamaged(f"expected rows that can be printed, found values that can't: {str(error)[:300]}") from error
     finally:
@@ -261,6 +273,8 @@ def open_segment(path: Path) -> pq.ParquetFile:
     try:
         file: pq.ParquetFile = pq.ParquetFile(path, page_checksum_verification=True)
         schema = file.schema_arrow
+    except pa.ArrowMemoryError:
+        raise  # says nothing about the file
     except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, FileNotFoundError):
             raise
@@ -283,9 +297,13 @@ def read_tables(path: Path, rows: int = ROW_GROUP_ROWS // 2) -> Iterator[pa.Tabl
     file = open_segment(path)
     schema = make_schema()
     try:
-        for batch in file.iter_batches(batch_size=rows, use_threads=False):
-            batch.validate(full=True)
-            yield pa.Table.from_batches([batch]).cast(schema)
+        # Group by group: a batch over several would be as large as all of them.
+        for group in range(file.num_row_groups):
+            for batch in file.iter_batches(batch_size=rows, row_groups=[group], use_threads=False):
+                batch.validate(full=True)
+                yield pa.Table.from_batches([batch]).cast(schema)
+    except pa.ArrowMemoryError:
+        raise  # says nothing about the file
     except (pa.ArrowException, OSError, ValueError) as error:
         raise StoreDamaged(f"expected readable pages in the segment {path}, found damage: {error}") from error
     finally:
@@ -322,6 +340,8 @@ def read_doubtful_tables(path: Path, max_rows: int, groups: list[int] | None = N
                 table = pa.Table.from_batches([batch]).cast(schema)
                 table.validate(full=True)
                 yield table
+    except pa.ArrowMemoryError:
+        raise  # says nothing about the file
     except (pa.ArrowException, OSError, ValueError) as error:
         raise StoreDamaged(f"expected readable pages in the segment {path}, found damage: {error}") from error
 
@@ -352,6 +372,8 @@ def read_openings(path: Path, store: str) -> dict[str, bytes]:
             raise StoreDamaged(f"expected at most {limit} rows in {path}, found {file.metadata.num_rows}")
         try:
             groups = [number for number in range(file.num_row_groups) if _holds_opening(file, number)]
+        except pa.ArrowMemoryError:
+            raise  # says nothing about the file
         except (pa.ArrowException, OSError, ValueError) as error:
             raise StoreDamaged(f"expected readable pages in the segment {path}, found damage: {error}") from error
     openings: dict[str, bytes] = {}

@@ -17,9 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import auditkit
+from auditkit import AuditLogger
 from auditkit.errors import AuditError, StoreDamaged
 from auditkit.event import make_schema
 from auditkit.integrity import Verification
+from auditkit.store import engine
 from tests.integrity.stores import (
     WEDNESDAY,
     Chain,
@@ -309,3 +312,21 @@ def test_every_kind_of_unreadable_line_is_named_by_its_number(tmp_path: Path) ->
     ], say(verification)
     assert site.seal().quarantined == len(attacks)
     assert len(site.open().events(include_internal=True)) == 3
+
+
+def test_events_of_megabytes_need_no_more_memory_than_the_engine_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many megabytes of text are sealed and verified with little more memory than they are, and accuse nobody."""
+    monkeypatch.setattr(engine, "MEMORY_LIMIT", "256MB")
+    details = {name: name * 900_000 for name in ("prompt", "answer", "context")}
+    with AuditLogger(tmp_path / "audit", secret_key="a secret for big events", enable_rotation=False) as audit:
+        for number in range(60):
+            audit.log_event("llm.call", {**details, "number": number})
+    trail = auditkit.open(tmp_path / "audit", secret_key="a secret for big events")
+    for seal in (False, True):
+        if seal:
+            trail.seal()
+        verification = trail.verify()
+        assert verification.ok, verification
+        assert verification.checked_events + verification.journal_events == 62

@@ -15,6 +15,7 @@ import traceback
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from pathlib import Path
@@ -580,3 +581,36 @@ def test_unsigned_events_are_told_apart(store: Path) -> None:
         verification = trail.verify()
         assert (verification.verdict, verification.exit_code) == ("incomplete", 3)
         assert {finding.kind for finding in verification.findings} == {"unverifiable"}
+
+
+def test_what_only_equals_a_type_is_none(audit: AuditLogger, store: Path) -> None:
+    """A value's own code may say that it equals a known type; what is recorded is text, or the call is refused."""
+
+    @dataclass(frozen=True)
+    class Impostor:
+        name: str
+
+        def __eq__(self, other: object) -> bool:
+            return other == self.name
+
+        def __hash__(self) -> int:
+            return hash(self.name)
+
+    class Boastful(str):
+        def startswith(self, *_: Any) -> bool:
+            return False
+
+        def __len__(self) -> int:
+            return 1
+
+    audit.log_event("x")
+    with pytest.raises(UsageError, match="expected an event type"):
+        audit.log_event(Impostor("x"))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="reserved"):
+        audit.log_event(Boastful("auditkit.closed"))
+    with pytest.raises(UsageError, match="at most 200 characters"):
+        audit.log_event(Boastful("x" * 201))
+    audit.log_event(Boastful("x"))
+    trail = open_trail(store)
+    check_sound(trail)
+    assert list(trail.events()["type"]) == ["x", "x"]
