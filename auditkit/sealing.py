@@ -30,7 +30,7 @@ from auditkit.event import MAX_LINE_BYTES, NEWER, parse_line
 from auditkit.keys import Keys
 from auditkit.store import durable, engine, journal, ledger
 from auditkit.store.description import StoreDescription, read_description, set_public_key
-from auditkit.store.journal import Part
+from auditkit.store.journal import MAX_PART_BYTES, Part
 from auditkit.store.keyring import read_secret
 from auditkit.store.layout import Layout, is_staged_name, name_segment, read_writer_day, today
 from auditkit.store.ledger import FORGED, Commit, LeafRange, LedgerState, SegmentEntry
@@ -65,6 +65,10 @@ class SealResult:
     seconds: float = 0.0
 
 
+ENDLESS_KEPT: Final = 64 << 20
+"""How many bytes of lines that are too long to be one a sealing keeps."""
+
+
 @dataclass
 class _Plan:
     """What one sealing has read and written so far."""
@@ -75,6 +79,7 @@ class _Plan:
     quarantined: int = 0
     forged: int = 0
     news: bool = False
+    endless_bytes: int = 0
     _rejects: dict[str, list[Reject]] = field(default_factory=lambda: defaultdict(list))
     _reject_bytes: int = 0
 
@@ -302,9 +307,47 @@ def _read_parts(parts: list[Part], plan: _Plan) -> Iterator[tuple[Part, int, lis
         yield (*before, None)
 
 
+class _EndlessLine:
+    """Bytes without a newline, more of them than any writer puts into a line; they are kept as far as there is room.
+
+    A sparse file costs whoever makes it nothing, so copying all of it would let him fill the disk.
+    """
+
+    def __init__(self, plan: _Plan, part: Part, number: int) -> None:
+        self._plan = plan
+        self._part = part
+        self._number = number
+        self._left_out = 0
+        self._digest = sha256()
+        self.length = 0
+
+    def add(self, data: bytes) -> None:
+        self.length += len(data)
+        if self._plan.endless_bytes + len(data) <= ENDLESS_KEPT:
+            self._plan.endless_bytes += len(data)
+            self._set_aside(data, f"found {self.length} without an end")
+        else:
+            self._left_out += len(data)
+            self._digest.update(data)
+
+    def finish(self, *, read: bool = True) -> None:
+        """Tell what isn't kept; without ``read`` there is more of it than was read."""
+        if not read:
+            self._set_aside(b"", f"found more than {self.length} without an end: the rest of the file is not kept")
+        elif self._left_out:
+            digest = self._digest.hexdigest()
+            what = f"found {self.length}: the last {self._left_out} of them, with the SHA-256 {digest}, are not kept"
+            self._set_aside(b"", what)
+
+    def _set_aside(self, data: bytes, found: str) -> None:
+        reason = f"expected a line of at most {MAX_LINE_BYTES} bytes, {found}"
+        self._plan.set_aside(self._part, [Reject(self._number, data, reason)])
+
+
 def _read_chunks(part: Part, plan: _Plan) -> Iterator[tuple[int, list[bytes]]]:
     """Give a part's complete lines, some megabytes at a time, with the number of the first; notes a torn end."""
     number, rest, size = 1, b"", 0
+    endless: _EndlessLine | None = None
     owned = journal.is_owned(part)
     try:
         file = journal.open_for_reading(part)
@@ -315,16 +358,29 @@ def _read_chunks(part: Part, plan: _Plan) -> Iterator[tuple[int, list[bytes]]]:
         whole = os.fstat(file.fileno()).st_size
         while chunk := file.read(min(CHUNK_BYTES, whole - size)):
             size += len(chunk)
+            if endless is not None:
+                line, ended, chunk = chunk.partition(b"\n")
+                endless.add(line)
+                if not ended and endless.length <= MAX_PART_BYTES:
+                    continue
+                endless.finish(read=bool(ended))
+                endless = None
+                if not ended:
+                    size = whole
+                    break
+                number += 1
             complete, newline, rest = (rest + chunk).rpartition(b"\n")
             if newline:
                 lines = complete.split(b"\n")
                 yield number, lines
                 number += len(lines)
             if len(rest) > MAX_LINE_BYTES:
-                fault = f"expected a line of at most {MAX_LINE_BYTES} bytes, found {len(rest)} up to byte {size}"
-                plan.set_aside(part, [Reject(number, rest, fault)])
+                endless = _EndlessLine(plan, part, number)
+                endless.add(rest)
                 rest = b""
     plan.sizes[part] = size
+    if endless is not None:
+        endless.finish()
     if rest and not owned:
         torn = Reject(number, rest, "expected a complete line, found one whose writing was interrupted")
         plan.set_aside(part, [torn])

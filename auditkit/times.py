@@ -215,10 +215,12 @@ def parse_range(
         all time
     """
     moment = _read_now(now)
-    return TimeRange(
-        None if since is None else parse_moment(since, now=moment, tz=tz),
-        None if until is None else parse_moment(until, now=moment, tz=tz, end=True),
-    )
+    begin = None if since is None else parse_moment(since, now=moment, tz=tz)
+    end = None if until is None else parse_moment(until, now=moment, tz=tz, end=True)
+    if until is not None and begin is not None and begin == end:
+        # One moment may be both ends of an empty range; a day that ends where the range begins is meant by nobody.
+        return TimeRange(begin, parse_moment(until, now=moment, tz=tz))
+    return TimeRange(begin, end)
 
 
 def resolve_day(value: str | date | None, *, now: datetime | None = None, tz: tzinfo | str = UTC) -> date:

@@ -306,6 +306,10 @@ def test_a_range_is_never_backwards() -> None:
     """A range that ends before it begins is a mistake, and the message shows both ends."""
     with pytest.raises(UsageError, match=r"since 2026-11-24 00:00 UTC and until 2026-11-23 00:00 UTC: exchange them"):
         parse_range("today", "2026-11-22", now=NOW)
+    with pytest.raises(UsageError, match=r"since 2026-11-24 00:00 UTC and until 2026-11-23 00:00 UTC: exchange them"):
+        parse_range("2026-11-24", "2026-11-23", now=NOW)
+    empty = parse_range("2026-11-24T00:00Z", "2026-11-24T00:00Z", now=NOW)
+    assert empty.since == empty.until == utc(2026, 11, 24)
     with pytest.raises(UsageError, match="expected a datetime with a time zone"):
         TimeRange(since=NAIVE)
 

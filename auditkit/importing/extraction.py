@@ -114,7 +114,7 @@ class _Template:
                 parts.append(piece)
                 continue
             value = piece.read(record)
-            if value is None:
+            if _is_nothing(value):
                 return None
             parts.append(make_text(value))
         return "".join(parts)
@@ -203,7 +203,7 @@ class Extractor:
         for name, alternatives in self._texts:
             for alternative in alternatives:
                 value = alternative.read(record)
-                if value is not None:
+                if not _is_nothing(value):
                     break
             else:
                 continue
@@ -347,9 +347,14 @@ def _compile_alternative(alternative: str | Function) -> _Alternative:
 def _find(alternatives: tuple[_Alternative, ...], record: Record) -> tuple[Any, Place | None]:
     for alternative in alternatives:
         value = alternative.read(record)
-        if value is not None:
+        if not _is_nothing(value):
             return value, alternative.place
     return None, None
+
+
+def _is_nothing(value: Any) -> bool:
+    """Tell whether a value says that there is none: null, or NaN, as pandas writes a gap among numbers."""
+    return value is None or (value.__class__ is float and value != value)
 
 
 def _describe(alternatives: tuple[_Alternative, ...]) -> str:

@@ -64,7 +64,11 @@ def open_part(layout: Layout, writer: str, number: int) -> tuple[int, int]:
             number += 1
             continue
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError:
+                path.unlink(missing_ok=True)  # a file system without locks must not be filled with empty files
+                raise
             if _names(path, descriptor):
                 durable.hand_over(descriptor, layout.journal)
                 return descriptor, number

@@ -97,6 +97,16 @@ def test_the_first_alternative_that_is_there_counts() -> None:
     assert extract({"user": "ana"}, actor=actor)[2]["actor"] == "nobody"
 
 
+def test_nan_is_no_value_of_a_column() -> None:
+    """So pandas writes a gap among numbers: the next alternative counts, and the details say what stood there."""
+    nan = float("nan")
+    _, details, fields = extract({"a": nan, "b": "L-1"}, lead_id=("a", "b"), actor="a", workflow="{a}/{b}")
+    assert fields == {"time": datetime(2026, 11, 23, 10, tzinfo=UTC), "lead_id": "L-1"}
+    assert list(details) == ["a"]
+    with pytest.raises(Unusable, match="no type"):
+        extract({"a": nan}, type="a")
+
+
 def test_a_key_spelled_like_the_path_goes_first() -> None:
     """Columns of a CSV often have dots in their names."""
     assert extract({"user.id": "flat", "user": {"id": "deep"}}, actor="user.id")[1:] == (

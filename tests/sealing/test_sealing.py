@@ -10,11 +10,13 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 import auditkit
+from auditkit import sealing
 from auditkit.sealing import seal_store
 from auditkit.store import durable
 from tests.integrity.stores import (
@@ -272,6 +274,39 @@ def test_megabytes_without_an_end_are_kept_in_pieces(site: Site) -> None:
     assert {piece["line"] for piece in pieces} == {6}
     verification = site.verify()
     assert verification.ok, say(verification)
+
+
+def test_a_file_of_nothing_but_its_length_fills_no_disk(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sparse journal costs an attacker nothing: its beginning is kept, and the honest ones beside it are sealed."""
+    chain = Chain(site, MONDAY, "b")
+    add_events(chain, 9)
+    chain.close()
+    lines = chain.path.read_bytes()
+    sparse = Chain(site, MONDAY, "a").path
+    first = sparse.stat().st_size
+    os.truncate(sparse, 300 << 20)
+    huge = Chain(site, MONDAY, "c").path
+    os.truncate(huge, 500 << 20)
+    behind = Chain(site, MONDAY, "d")
+    add_events(behind, 9)
+    behind.close()
+    with behind.path.open("r+b") as file:
+        genuine = file.read()
+        file.seek(0)
+        file.truncate()
+        file.write(bytes(100 << 20) + b"\n" + genuine)
+    monkeypatch.setattr(sealing, "MAX_PART_BYTES", 400 << 20)
+    result = site.seal()
+    assert result.events == lines.count(b"\n") + genuine.count(b"\n") + 2
+    assert not site.journals()
+    records = read_quarantine(site)
+    assert sum(int(str(record["bytes"])) for record in records) <= 64 << 20
+    untold = [str(record["reason"]) for record in records if record["bytes"] == 0]
+    assert any(f"found {(300 << 20) - first}: the last " in reason for reason in untold)
+    assert any("more than" in reason and "the rest of the file is not kept" in reason for reason in untold)
+    assert any(f"found {100 << 20}: the last {100 << 20} of them" in reason for reason in untold)
+    assert any(sha256(bytes(100 << 20)).hexdigest() in reason for reason in untold)
+    assert site.verify().ok, say(site.verify())
 
 
 def test_lines_out_of_their_order_are_kept_in_quarantine(site: Site) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 import subprocess
@@ -189,3 +191,18 @@ def test_a_killed_owner_leaves_its_part(layout: Layout) -> None:
     part = only_part(layout)
     assert not journal.is_owned(part)
     assert journal.read_part(part).torn == b"tor"
+
+
+def test_a_file_system_without_locks_is_not_filled_with_empty_files(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refusal is told, and the file that couldn't be locked is taken away again."""
+
+    def refuse(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    for _ in range(3):
+        with pytest.raises(OSError, match="No locks available"):
+            journal.open_part(layout, "20261123-aaaaaaaaaaaaaaaa", 0)
+    assert list(layout.journal.iterdir()) == []
