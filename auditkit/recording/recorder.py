@@ -134,9 +134,7 @@ class Recorder:
         try:
             # Not "with", which takes twice as long. An interruption can come at the end of this call, so it stands
             # inside of the try.
-            if not self._busy:
-                self._lock.acquire()
-            elif not self._lock.acquire(blocking=False):
+            if not self._lock.acquire(False):
                 self._stand_back()
             if self._busy:
                 return self._nest().record(now_us, kind, time_us, details, actor, lead_id, workflow, result)
