@@ -215,6 +215,7 @@ def parse_range(
         all time
     """
     moment = _read_now(now)
+    tz = find_zone(tz)  # also where no end needs it: a wrong name is a mistake
     begin = None if since is None else parse_moment(since, now=moment, tz=tz)
     end = None if until is None else parse_moment(until, now=moment, tz=tz, end=True)
     if until is not None and begin is not None and begin == end:

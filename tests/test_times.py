@@ -308,6 +308,8 @@ def test_a_range_is_never_backwards() -> None:
         parse_range("today", "2026-11-22", now=NOW)
     with pytest.raises(UsageError, match=r"since 2026-11-24 00:00 UTC and until 2026-11-23 00:00 UTC: exchange them"):
         parse_range("2026-11-24", "2026-11-23", now=NOW)
+    with pytest.raises(UsageError, match="Nope"):
+        parse_range(None, None, now=NOW, tz="Nope")
     empty = parse_range("2026-11-24T00:00Z", "2026-11-24T00:00Z", now=NOW)
     assert empty.since == empty.until == utc(2026, 11, 24)
     with pytest.raises(UsageError, match="expected a datetime with a time zone"):
