@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Generic, TypeVar
 
+from auditkit.conversion import is_interruption
 from auditkit.errors import explain_missing
 
 try:
@@ -92,14 +93,15 @@ def run(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
         return work()
     task = _Task(work)
     try:
-        threading.Thread(target=task.run, name="auditkit-query", daemon=True).start()
-    except RuntimeError:
-        return work()  # at the interpreter's end no thread can be started any more
-    try:
+        try:
+            threading.Thread(target=task.run, name="auditkit-query", daemon=True).start()
+        except RuntimeError as error:
+            if is_interruption(error):
+                raise
+            return work()  # at the interpreter's end no thread can be started any more
         task.done.acquire()
     except BaseException:
-        connection.interrupt()
-        task.wait()
+        task.stop(connection)
         raise
     return task.get()
 
@@ -111,12 +113,17 @@ class _Task(Generic[T]):
         self._work = work
         self._result: list[T] = []
         self._error: BaseException | None = None
-        self._stopped = False
+        self._gate = threading.Lock()
+        self._begun = self._cancelled = self._stopped = False
         # A bare lock: unlike Thread.join and Event.wait it has no code of its own that an interruption could split.
         self.done = threading.Lock()
         self.done.acquire()
 
     def run(self) -> None:
+        with self._gate:
+            if self._cancelled:
+                return
+            self._begun = True
         try:
             self._result.append(self._work())
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
@@ -125,13 +132,17 @@ class _Task(Generic[T]):
             self._stopped = True
             self.done.release()
 
-    def wait(self) -> None:
-        """Wait until the work has stopped: its connection mustn't be closed under it. A second Ctrl-C changes nothing.
+    def stop(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Stop the work, or keep it from beginning: the interruption may have come while the thread was started.
 
-        It looks again and again, because the interruption may have come just behind the taking of the lock.
+        Its connection mustn't be closed under it, so its end is waited for, and a second Ctrl-C changes nothing. It is
+        interrupted again and again: a query that begins only now would know nothing of it.
         """
-        while not self._stopped:
+        with self._gate:
+            self._cancelled = True
+        while self._begun and not self._stopped:
             with suppress(KeyboardInterrupt):
+                connection.interrupt()
                 time.sleep(0.001)
 
     def get(self) -> T:
