@@ -56,7 +56,7 @@ DOUBTFUL_BYTES: Final = 1 << 30
 PARSED_BYTES: Final = 8 * CHUNK_BYTES
 """How much is parsed at once: the JSON reader takes no block of 2 GiB, and an unsealed journal may be longer."""
 
-PRINTED_BYTES: Final = 2 * CHUNK_BYTES
+PRINTED_BYTES: Final = 4 * CHUNK_BYTES
 """How much is printed at once: the engine has it in memory a dozen times, and has only so much of it."""
 
 MARGIN_ROWS: Final = 1000

@@ -318,7 +318,7 @@ def test_events_of_megabytes_need_no_more_memory_than_the_engine_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many megabytes of text are sealed and verified with little more memory than they are, and accuse nobody."""
-    monkeypatch.setattr(engine, "MEMORY_LIMIT", "256MB")
+    monkeypatch.setattr(engine, "MEMORY_LIMIT", "512MB")
     details = {name: name * 900_000 for name in ("prompt", "answer", "context")}
     with AuditLogger(tmp_path / "audit", secret_key="a secret for big events", enable_rotation=False) as audit:
         for number in range(60):
