@@ -23,7 +23,10 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python
 
 BIN := $(VENV)/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+PIP := python -m pip --disable-pip-version-check --quiet
+# The files hold every dependency, so pip needn't look for any: where it does, it meets releases younger than the pins,
+# and pip 23 gives up at the first of them that is asked for with an extra. "pip check" tells whether one is missing.
+INSTALL := $(PIP) install --no-deps
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -37,13 +40,15 @@ $(BIN)/python:
 	"$(PYTHON)" -m venv $(VENV)
 
 $(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(BIN)/python
-	$(INSTALL) --require-hashes -r requirements/run.txt
-	$(INSTALL) --no-deps --no-build-isolation --editable .
+	$(BIN)/$(INSTALL) --require-hashes -r requirements/run.txt
+	$(BIN)/$(INSTALL) --no-build-isolation --editable .
+	$(BIN)/$(PIP) check
 	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev.txt requirements/run.txt pyproject.toml | $(BIN)/python
-	$(INSTALL) --require-hashes -r requirements/dev.txt
-	$(INSTALL) --no-deps --no-build-isolation --editable .
+	$(BIN)/$(INSTALL) --require-hashes -r requirements/dev.txt
+	$(BIN)/$(INSTALL) --no-build-isolation --editable .
+	$(BIN)/$(PIP) check
 	@touch $(VENV)/run.stamp $@
 
 demo: $(VENV)/run.stamp
@@ -76,7 +81,7 @@ COMPILE := $(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 
 
 lock:
 	test -x $(VENV)/lock/bin/python || "$(PYTHON)" -m venv $(VENV)/lock
-	$(VENV)/lock/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/lock.txt
+	$(VENV)/lock/bin/$(INSTALL) --require-hashes -r requirements/lock.txt
 	$(COMPILE) pyproject.toml --extra all --group dev --output-file requirements/dev.txt
 	$(COMPILE) pyproject.toml --extra all --group build --constraints requirements/dev.txt --output-file requirements/run.txt
 	$(COMPILE) --group lock --output-file requirements/lock.txt
