@@ -390,7 +390,8 @@ class _select:  # noqa: N801 - reads as the verb it is, as contextlib's own mana
             for day, table in snapshot.journals.items()
             if query.overlaps(start_of_day(day), start_of_day(day) + DAY_US - 1)
         ]
-        self._connection.register("journals", pa.concat_tables(live) if live else make_schema().empty_table())
+        table = pa.concat_tables(live) if live else make_schema().empty_table()
+        engine.register(self._connection, "journals", table)
         if live or not files:
             sources.append("SELECT * FROM journals")
         printed = ", ".join(

@@ -131,9 +131,9 @@ class Rejects:
 
     def close(self) -> None:
         """Close the file."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _describe_raw(raw: Raw, encoding: str) -> dict[str, Any]:

@@ -74,23 +74,33 @@ def open_regular(
         expected a journal in a regular file at /dev/null, found a device
     """
     try:
-        descriptor = os.open(path, _READ_FLAGS if follow else _READ_FLAGS | os.O_NOFOLLOW)
+        # The opener's descriptor is the file's from the beginning: handed over by a call of its own, an interruption
+        # behind that call would have it closed twice, the second time perhaps as another file's.
+        file = open(path, "rb", opener=_open_following if follow else _open_plainly)  # noqa: SIM115
     except OSError as problem:
-        # A link that isn't followed (or leads to itself), and a socket, can't be opened at all.
-        if problem.errno not in (errno.ELOOP, errno.ENXIO):
+        # A folder, a link that isn't followed (or leads to itself), and a socket can't be opened at all.
+        if problem.errno not in (errno.EISDIR, errno.ELOOP, errno.ENXIO):
             raise
-        found = path.stat(follow_symlinks=problem.errno == errno.ENXIO)
+        found = path.stat(follow_symlinks=follow and problem.errno != errno.ELOOP)
         raise error(_tell_strange(path, what, found)) from problem
     try:
-        found = os.fstat(descriptor)
+        found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise error(_tell_strange(path, what, found))
         if limit is not None and found.st_size > limit:
             raise error(_tell_long(path, what, limit, found.st_size))
-        return os.fdopen(descriptor, "rb")
     except BaseException:
-        os.close(descriptor)
+        file.close()
         raise
+    return file
+
+
+def _open_plainly(path: str, _flags: int) -> int:
+    return os.open(path, _READ_FLAGS | os.O_NOFOLLOW)
+
+
+def _open_following(path: str, _flags: int) -> int:
+    return os.open(path, _READ_FLAGS)
 
 
 def _tell_strange(path: Path, what: str, found: os.stat_result) -> str:

@@ -6,6 +6,7 @@ connection alone.
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import os
 import shutil
@@ -15,10 +16,13 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from auditkit.conversion import is_interruption
 from auditkit.errors import explain_missing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 try:
     import duckdb
@@ -46,7 +50,7 @@ class _Engine:
                 "temp_directory": spill,
             }
         )
-        self.instance.execute("SET GLOBAL TimeZone = 'UTC'")
+        run(self.instance, lambda: self.instance.execute("SET GLOBAL TimeZone = 'UTC'"))
 
     def abandon(self) -> None:
         """Leave the parent's instance and its folder alone in a forked child.
@@ -80,7 +84,8 @@ def run(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
 
     DuckDB looks for signals itself while it works in the main thread. What a signal's handler raises then (Ctrl-C, a
     timeout) is lost, or comes back as an error of the query, which looks like damage. So the work is done in a thread
-    of its own, and the main thread waits, where it can be interrupted as anywhere else.
+    of its own, and the main thread waits, where it can be interrupted as anywhere else. That holds for all it is asked
+    for: it reads a registered table's schema with Python code, in which a handler would run as well.
 
     Args:
         connection: Whose work it is; an interruption stops it.
@@ -89,12 +94,13 @@ def run(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
     Returns:
         What the work gave; what it raised is raised.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.get_ident() != threading.main_thread().ident:
         return work()
     task = _Task(work)
     try:
         try:
-            threading.Thread(target=task.run, name="auditkit-query", daemon=True).start()
+            # Not threading.Thread: an interruption in its start leaves its bookkeeping half done, which it prints.
+            _thread.start_new_thread(task.run, ())
         except RuntimeError as error:
             if is_interruption(error):
                 raise
@@ -151,10 +157,21 @@ class _Task(Generic[T]):
         return self._result[0]
 
 
+def register(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
+    """Let a connection's queries find a table under a name.
+
+    Args:
+        connection: Whose queries.
+        name: The name, which hides an older table of that name.
+        table: What they find.
+    """
+    run(connection, lambda: connection.register(name, table))
+
+
 def limit_threads(count: int) -> None:
     """Hold all queries of this process to a number of threads."""
     with connect() as connection:
-        connection.execute(f"SET GLOBAL threads = {int(count)}")
+        run(connection, lambda: connection.execute(f"SET GLOBAL threads = {int(count)}"))
 
 
 def _begin_anew() -> None:

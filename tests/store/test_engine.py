@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 import duckdb
@@ -20,15 +22,15 @@ def test_an_interruption_while_the_work_is_started_stops_it(
     monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     """The thread runs already when Ctrl-C or a timeout comes: the caller has it when the connection is free again."""
-    start = threading.Thread.start
+    start = _thread.start_new_thread
     stopped: list[bool] = []
     began = threading.Event()
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise error
 
-    def start_and_interrupt(thread: threading.Thread) -> None:
-        start(thread)
+    def start_and_interrupt(run: Callable[[], None], arguments: tuple[()]) -> None:
+        start(run, arguments)
         began.wait()
         signal.raise_signal(signal.SIGUSR1)
 
@@ -43,7 +45,7 @@ def test_an_interruption_while_the_work_is_started_stops_it(
     try:
         with engine.connect() as connection:
             with monkeypatch.context() as patch:
-                patch.setattr(threading.Thread, "start", start_and_interrupt)
+                patch.setattr(_thread, "start_new_thread", start_and_interrupt)
                 with pytest.raises(error):
                     engine.run(connection, work)
             assert stopped == [True]
@@ -54,21 +56,21 @@ def test_an_interruption_while_the_work_is_started_stops_it(
 
 def test_work_that_was_interrupted_before_it_began_never_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread may be started a moment later all the same."""
-    threads: list[threading.Thread] = []
+    begun: list[Callable[[], None]] = []
     done: list[bool] = []
-    start = threading.Thread.start
 
-    def interrupt(thread: threading.Thread) -> None:
-        threads.append(thread)
+    def interrupt(run: Callable[[], None], _arguments: tuple[()]) -> None:
+        begun.append(run)
         raise KeyboardInterrupt
 
     with engine.connect() as connection:
         with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", interrupt)
+            patch.setattr(_thread, "start_new_thread", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 engine.run(connection, lambda: done.append(True))
-        start(threads[0])
-        threads[0].join()
+        late = threading.Thread(target=begun[0])
+        late.start()
+        late.join()
     assert done == []
 
 
@@ -88,11 +90,11 @@ def test_an_interruption_while_the_work_is_done_stops_it() -> None:
 def test_where_no_thread_can_be_started_the_work_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """As at the interpreter's end; what the work raises is raised."""
 
-    def refuse(_thread: threading.Thread) -> None:
+    def refuse(_run: Callable[[], None], _arguments: tuple[()]) -> None:
         raise RuntimeError("can't start new thread")
 
     with engine.connect() as connection, monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
+        patch.setattr(_thread, "start_new_thread", refuse)
         assert engine.run(connection, lambda: connection.execute("SELECT 7").fetchone()) == (7,)
         with pytest.raises(duckdb.Error):
             engine.run(connection, lambda: connection.execute("SELECT nothing"))
