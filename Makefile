@@ -28,6 +28,9 @@ PIP := python -m pip --disable-pip-version-check --quiet
 # and pip 23 gives up at the first of them that is asked for with an extra. "pip check" tells whether one is missing.
 INSTALL := $(PIP) install --no-deps
 
+# Where bytecode isn't kept, each of the many processes of the tests compiles the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 help:
 	@sed -n 's/^#   //p' Makefile
 

@@ -159,7 +159,12 @@ def run(arguments: Sequence[str]) -> int:
     verbose = "--verbose" in arguments
     with warnings.catch_warnings(), _say_log_records():
         warnings.showwarning = _show_warning
-        return _run(arguments, verbose)
+        try:
+            return _run(arguments, verbose)
+        except OSError as error:
+            # Standard error can't be written: only the code can say so, and Python's own means findings here.
+            _silence_streams()
+            return Exit.BROKEN_PIPE if error.errno == errno.EPIPE else Exit.INPUT_OUTPUT
 
 
 def _run(arguments: Sequence[str], verbose: bool) -> int:
@@ -181,12 +186,12 @@ def _run(arguments: Sequence[str], verbose: bool) -> int:
         # click answers a broken pipe itself: it wraps the streams and exits with 1, which means findings here.
         if sys.stdout is not out:
             sys.stdout = out
-            _silence_stdout()
+            _silence_streams()
             return Exit.BROKEN_PIPE
         return stop.code if isinstance(stop.code, int) else Exit.SOUND
     except OSError as error:
         if isinstance(error, BrokenPipeError) or error.errno == errno.EPIPE:
-            _silence_stdout()
+            _silence_streams()
             return Exit.BROKEN_PIPE
         return _fail(error, verbose)
     except (AuditError, ImportError, MemoryError) as error:
@@ -285,8 +290,8 @@ def choose_exit(error: BaseException) -> Exit:
     return Exit.INPUT_OUTPUT
 
 
-def _silence_stdout() -> None:
-    """Keep the interpreter from writing to the broken pipe again when it exits."""
+def _silence_streams() -> None:
+    """Keep the interpreter from writing again, when it exits, to what can't be written."""
     with Path(os.devnull).open("wb") as nowhere:
         for stream in (sys.stdout, sys.stderr):
             try:

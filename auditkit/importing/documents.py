@@ -230,7 +230,8 @@ def read_lines(stream: Stream, encoding: str) -> Iterator[Row]:
         encoding: Its encoding.
 
     Yields:
-        The rows. If the file is broken, the last one is the reason, with what is left of the row it broke in.
+        The rows. If the file is broken, the last one is the reason, with what is left of the row it broke in. A last
+        line without its newline that isn't JSON counts as broken off.
     """
     number = 0
     rest = b""
@@ -263,6 +264,10 @@ def read_lines(stream: Stream, encoding: str) -> Iterator[Row]:
         try:
             yield number, decode_object(rest), rest
         except Unusable as problem:
+            # A character can be cut in two as well.
+            if problem.kind == "broken JSON" or (problem.kind == "encoding" and not rest.rstrip().endswith(b"}")):
+                detail = f"the last line has no end: the file is cut, or isn't JSON there ({problem.detail})"
+                problem = Unusable("file broken", detail, fatal=True)
             yield number, problem, rest
 
 

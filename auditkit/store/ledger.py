@@ -28,6 +28,7 @@ from auditkit.errors import StoreDamaged
 from auditkit.event import FORMAT, MAX_INTEGER, MAX_TIME_US, MIN_TIME_US, hash_line, join_line, split_line
 from auditkit.keys import Keys, derive_commit_key
 from auditkit.store import durable
+from auditkit.store.description import read_description
 from auditkit.store.layout import Layout, is_store_name, read_commit_name, read_segment_name, read_writer_day
 from auditkit.store.runs import Head, Run
 
@@ -511,9 +512,12 @@ def load_state(
         keys: With the store's keys, every commit's MAC is checked: nobody continues a ledger that somebody else made.
 
     Raises:
-        StoreDamaged: If a commit is missing, unreadable, doesn't follow the one before, or isn't authentic.
+        StoreDamaged: If a commit is missing, unreadable, doesn't follow the one before, or isn't authentic, or if none
+            is left of a store that was sealed.
     """
     state = state or LedgerState(store)
+    if not state.number and not list_commits(layout):
+        _refuse_lost_ledger(layout)
     commits: Iterable[Commit] = read_commits(layout, state.number)
     found: dict[int, bytes] = {}
     if keys is not None:
@@ -531,6 +535,22 @@ def load_state(
         state = follow(state, commit)
         follow = advance  # the caller's state was copied, and the copy is nobody else's
     return state
+
+
+def _refuse_lost_ledger(layout: Layout) -> None:
+    """Refuse a store that has no commit any more.
+
+    Read, it would give what isn't sealed yet as the whole; sealed, it would begin a new ledger over the missing one.
+
+    Raises:
+        StoreDamaged: If ``store.json`` has a public key, which it gets behind the first commit.
+    """
+    # The first commit may be made just now: it is there before the key is.
+    if read_description(layout).public_key is not None and not list_commits(layout):
+        raise StoreDamaged(
+            f"expected the ledger's commits in {layout.ledger}, as the store was sealed before, found none: keep the "
+            "store as evidence, and restore ledger/ and events/ from a backup; to record on, begin another store"
+        )
 
 
 def publish_commit(layout: Layout, commit: Commit) -> bool:

@@ -288,6 +288,32 @@ def test_a_full_disk_gives_4(store: Store) -> None:
         assert b"Traceback" not in finished.stderr
 
 
+def test_a_standard_error_that_cant_be_written_accuses_nobody(store: Store, tmp_path: Path) -> None:
+    """A log on a full disk: the command has no way to say what it had to say, and its code is not that of findings."""
+    calls: list[list[object]] = [
+        ["integrity", "--store", tmp_path / "nowhere"],
+        ["export", *store.options, "--output", tmp_path / "events.csv"],
+        ["stats", "--nope"],
+    ]
+    for arguments in calls:
+        with Path("/dev/full").open("wb") as full:
+            finished = subprocess.run(
+                [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=full, cwd=tmp_path, check=False
+            )
+        assert (arguments, finished.returncode) == (arguments, Exit.INPUT_OUTPUT)
+
+
+def test_whoever_stops_reading_standard_error_gets_141(tmp_path: Path) -> None:
+    """As with standard output, for instance in `auditkit … 2>&1 | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        finished = subprocess.run([*COMMAND, "stats", "--store", str(tmp_path)], stderr=writer, check=False)
+    finally:
+        os.close(writer)
+    assert finished.returncode == Exit.BROKEN_PIPE
+
+
 def test_verbose_shows_the_traceback_of_an_error(tmp_path: Path) -> None:
     """Whoever looks for the cause of an error can have it, before or behind the command."""
     for arguments in (["--verbose", "stats"], ["stats", "--verbose"]):

@@ -178,6 +178,14 @@ def test_a_hundred_levels_are_no_problem(depth: int) -> None:
     assert decode_object(b'{"a": "' + b"[{" * 5000 + b'"}') == {"a": "[{" * 5000}
 
 
+def test_lines_that_are_cut_in_the_last_one_say_so() -> None:
+    """Wherever the last line breaks off, also within a character: neither a row nor a bad row, but a broken file."""
+    last = '{"n": 2, "more": {"text": "\N{EURO SIGN}"}}'.encode()
+    for end in range(1, len(last)):
+        assert read_jsonl(b'{"n": 1}\n' + last[:end]) == [{"n": 1}, "file broken"], last[:end]
+    assert read_jsonl(last.replace(b"\xac", b"")) == ["encoding"]
+
+
 def test_one_broken_row_does_not_take_its_neighbours_along() -> None:
     """A row that is no JSON, and one that is no object, are refused; the rows around them are read."""
     array = b'[{"a": 1}, {"a": tru}, 5, "x,]", {"a": 2}, , {"a": 3} {"a": 4}, {"a": 5},]'
@@ -198,7 +206,7 @@ def test_one_broken_row_does_not_take_its_neighbours_along() -> None:
         "broken JSON",
         "not an object",
         {"a": 2},
-        "broken JSON",
+        "file broken",
     ]
 
 

@@ -15,6 +15,7 @@ import pytest
 
 import auditkit
 from auditkit import AuditLogger
+from auditkit.errors import StoreDamaged
 from auditkit.integrity import Verification
 from tests.integrity.stores import (
     CHECKOUT,
@@ -60,6 +61,26 @@ def test_a_removed_ledger_is_found(site: Site, folders: tuple[str, ...], deep: b
     else:
         orphans = {site.name(path) for path in site.segments()}
         assert {f.file for f in verification.findings} == {finding.file, *orphans}, say(verification)
+
+
+@pytest.mark.parametrize("folder_too", [True, False])
+def test_no_sealing_and_no_reading_covers_a_removed_ledger(site: Site, folder_too: bool) -> None:
+    """What isn't sealed yet is not given as the whole, and no new ledger takes the missing one's place."""
+    with AuditLogger(site.path, key_file=site.key_file, enable_rotation=False) as audit:
+        audit.log_event("innocent")
+    empty(site, "ledger")
+    if folder_too:
+        (site.path / "ledger").rmdir()
+    journals = [path.read_bytes() for path in site.journals()]
+    trail = site.open()
+    for use in (site.seal, trail.events, trail.count, trail.statistics, trail.days, lambda: list(trail.stream())):
+        with pytest.raises(StoreDamaged, match=r"expected the ledger's commits .* restore ledger/ and events/"):
+            use()
+    verification = site.verify()
+    assert not verification.ok
+    assert [finding.kind for finding in verification.findings if finding.file.startswith("ledger/")] == ["missing"]
+    assert [path.read_bytes() for path in site.journals()] == journals
+    assert not list((site.path / "ledger").glob("*"))
 
 
 def test_a_removed_ledger_is_found_without_the_key_and_with_a_given_secret(site: Site, tmp_path: Path) -> None:

@@ -482,6 +482,7 @@ def rotate(store: str) -> None:
 
 def come_and_go(store: str, count: str) -> None:
     """Fork so many processes, eight at a time, each of which opens a logger, records ten events and leaves."""
+    gc.freeze()  # or each child's end would copy all the memory that it shares with this process
     running = 0
     for number in range(int(count)):
         child = os.fork()
