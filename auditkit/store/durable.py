@@ -76,7 +76,7 @@ def open_regular(
     try:
         # The opener's descriptor is the file's from the beginning: handed over by a call of its own, an interruption
         # behind that call would have it closed twice, the second time perhaps as another file's.
-        file = open(path, "rb", opener=_open_following if follow else _open_plainly)  # noqa: SIM115
+        file = io.BufferedReader(io.FileIO(path, opener=_open_following if follow else _open_plainly))
     except OSError as problem:
         # A folder, a link that isn't followed (or leads to itself), and a socket can't be opened at all.
         if problem.errno not in (errno.EISDIR, errno.ELOOP, errno.ENXIO):
