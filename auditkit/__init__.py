@@ -24,6 +24,7 @@ from auditkit.logger import AuditLogger, get_audit_logger
 
 if TYPE_CHECKING:
     from auditkit import importing, report
+    from auditkit.receipts import verify_receipt
     from auditkit.trail import AuditTrail, open  # noqa: A004 - auditkit.open, as gzip.open
 
 __version__ = "0.1.0"
@@ -38,9 +39,10 @@ __all__ = [
     "importing",
     "open",
     "report",
+    "verify_receipt",
 ]
 
-_LAZY = {"AuditTrail": "auditkit.trail", "open": "auditkit.trail"}
+_LAZY = {"AuditTrail": "auditkit.trail", "open": "auditkit.trail", "verify_receipt": "auditkit.receipts"}
 _LAZY_MODULES = ("importing", "report")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -38,7 +38,7 @@ _copy_leaf: Final = hashlib.sha256(b"\0").copy
 
 
 class KeyTable:
-    """K[n] by its number: every 64th is kept, and the others are a few steps from one.
+    """K[n] by its number: every 64th behind a root is kept, and the others are a few steps from one.
 
     Args:
         keys: Where K[n] comes from.
@@ -46,24 +46,27 @@ class KeyTable:
     """
 
     def __init__(self, keys: Keys, drawn: int | None) -> None:
-        self._keys = keys
-        self._limit = max(drawn or 0, MAX_NUMBER)
-        self._end = 0
-        self._rungs: dict[int, bytes] = {}
+        roots = keys.list_roots()
+        self._starts = [start for start, _ in roots]
+        self._rungs = [[root] for _, root in roots]
+        self._limit = 1 if isinstance(keys, GivenKey) else max(drawn or 0, MAX_NUMBER)
 
     def get(self, number: int) -> bytes | None:
-        """Give K[number], None for a number that can't have been drawn."""
-        if not 0 <= number < self._limit or (number and isinstance(self._keys, GivenKey)):
+        """Give K[number], None for a number that can't have been drawn, or whose key is gone for good."""
+        place = bisect_right(self._starts, number) - 1
+        if place < 0 or number >= self._limit:
             return None
-        if number >= self._end:
-            self._end = min(max(number + 1, 2 * self._end), self._limit)
-            self._rungs = self._keys.find(range(0, self._end, _RUNG))
-        key = self._rungs.get(number - number % _RUNG)
-        if key is None:
-            return None
-        for _ in range(number % _RUNG):
-            key = ratchet_key(key)
-        return key
+        rungs = self._rungs[place]
+        wanted, rest = divmod(number - self._starts[place], _RUNG)
+        while len(rungs) <= wanted:
+            rungs.append(_ratchet(rungs[-1], _RUNG))
+        return _ratchet(rungs[wanted], rest)
+
+
+def _ratchet(key: bytes, steps: int) -> bytes:
+    for _ in range(steps):
+        key = ratchet_key(key)
+    return key
 
 
 class WriterKeys:

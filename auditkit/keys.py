@@ -4,6 +4,7 @@
 
     K[0]     root of the store, 32 random bytes, or derived from a secret the application gives
     K[n+1] = HMAC(K[n], "auditkit/1 next")                       one n for each writer and each commit
+    K[m]     another root, 32 random bytes, where the key was rotated
     W[n,0] = HMAC(K[n], "auditkit/1 writer" 0x00 store 0x00 writer)
     W[n,e+1] = HMAC(W[n,e], "auditkit/1 epoch")
     C[n]   = HMAC(K[n], "auditkit/1 commit" 0x00 store)
@@ -129,9 +130,19 @@ class Keys(Protocol):
     def count_drawn(self, store: str) -> int | None:
         """Say how many keys were drawn for a store, None if they aren't counted for it alone."""
 
+    def list_roots(self) -> list[tuple[int, bytes]]:
+        """List the roots as ``(n, K[n])``, from which the keys up to the next root follow; none without the past."""
+
+    def list_skipped(self) -> list[int]:
+        """List the numbers that nobody signs with, though later ones were drawn."""
+
     @property
     def signing_seed(self) -> bytes:
         """Seed of the Ed25519 key that signs checkpoints, 32 bytes."""
+
+    @property
+    def retiring_seed(self) -> bytes | None:
+        """Seed of the key that signed them before, while the ledger doesn't say yet that it was replaced."""
 
     def to_secret(self) -> dict[str, str]:
         """Describe the source to a child process over a pipe; holds secrets."""
@@ -187,10 +198,22 @@ class GivenKey:
         """Give None: a given secret isn't counted."""
         return None
 
+    def list_roots(self) -> list[tuple[int, bytes]]:
+        """Give K[0], the only root."""
+        return [(0, self._root)]
+
+    def list_skipped(self) -> list[int]:
+        """Give nothing: no number but 0 is drawn."""
+        return []
+
     @property
     def signing_seed(self) -> bytes:
         """Seed of the Ed25519 key that signs checkpoints, 32 bytes."""
         return _derive(self._root, _SIGN)
+
+    @property
+    def retiring_seed(self) -> None:
+        """Give None: another seed would need another secret."""
 
     def to_secret(self) -> dict[str, str]:
         """Describe the source to a child process over a pipe; holds the secret."""

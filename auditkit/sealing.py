@@ -23,13 +23,13 @@ from typing import Final
 
 import orjson
 
-from auditkit import note, tree
+from auditkit import tree
 from auditkit.chains import KeyTable, WriterKeys
 from auditkit.errors import AuditError, FormatUnknown, StoreDamaged
 from auditkit.event import MAX_LINE_BYTES, NEWER, parse_line
 from auditkit.keys import Keys
-from auditkit.store import durable, engine, journal, ledger
-from auditkit.store.description import StoreDescription, read_description, set_public_key
+from auditkit.store import continuation, durable, engine, journal, ledger
+from auditkit.store.description import read_description
 from auditkit.store.journal import MAX_PART_BYTES, Part
 from auditkit.store.keyring import read_secret
 from auditkit.store.layout import Layout, is_staged_name, name_segment, read_writer_day, today
@@ -156,9 +156,10 @@ def seal_store(layout: Layout, keys: Keys, *, live: bool = True, wait: bool = Tr
         if not held:
             return SealResult(busy=True)
         _refuse_links(layout)
-        state = ledger.load_state(layout, description.store, keys=keys)
+        state = continuation.load_own_state(layout, description.store, keys)
         if state.number:
-            _complete_description(layout, description, keys)
+            state = continuation.finish_change(layout, state, keys)
+            continuation.complete_description(layout, description, state)
         recover(layout, state)
         plan = _write_segments(layout, state, keys, live=live)
         result = SealResult(quarantined=plan.quarantined)
@@ -167,7 +168,7 @@ def seal_store(layout: Layout, keys: Keys, *, live: bool = True, wait: bool = Tr
             state, commit = _commit(layout, state, keys, plan)
             if commit.number == 1:
                 # Never earlier: a store whose description has a public key has a ledger to miss.
-                _complete_description(layout, description, keys)
+                continuation.complete_description(layout, description, state)
             recover(layout, state)
             result = replace(
                 result,
@@ -202,15 +203,6 @@ def _refuse_links(layout: Layout) -> None:
             raise StoreDamaged(
                 f"expected a folder of the store at {folder}, found a symbolic link: replace it by the folder itself"
             )
-
-
-def _complete_description(layout: Layout, description: StoreDescription, keys: Keys) -> None:
-    if description.public_key is None:
-        set_public_key(layout, description, _verifier_key(description.store, keys))
-
-
-def _verifier_key(store: str, keys: Keys) -> str:
-    return note.format_verifier_key(ledger.name_origin(store), note.derive_public_key(keys.signing_seed))
 
 
 def recover(layout: Layout, state: LedgerState) -> None:
@@ -414,32 +406,8 @@ def _commit(layout: Layout, state: LedgerState, keys: Keys, plan: _Plan) -> tupl
                 sealed.runs,
             )
         )
-    number, key = keys.draw()
-    verifier_key = _verifier_key(state.store, keys)
-    commit = Commit(
-        number=state.number + 1,
-        time=time.time_ns() // 1000,
-        key_n=number,
-        why="seal",
-        detail=plan.tell_quarantined(),
-        prev_root=state.root,
-        first_leaf=state.size,
-        add=tuple(entries),
-        remove=(),
-        keys=None if state.verifier_key else {"old": None, "new": verifier_key, "old_signature": None},
-    )
-    commit = ledger.make_commit(state, commit, keys, key)
-    # What every reader will refuse must never be published: nothing can be sealed behind it.
-    ledger.parse_commit(ledger.format_commit(commit))
-    faults = ledger.check_commit(state, commit)
-    if faults:
-        raise StoreDamaged(f"expected a commit that follows the ledger, found one that doesn't: {faults[0]}")
-    if not ledger.publish_commit(layout, commit):
-        raise StoreDamaged(
-            f"expected ledger commit {commit.number} of {layout.root} to be free, found it taken: another process "
-            "seals without the lock; seal again"
-        )
-    return ledger.apply_commit(state, commit), commit
+    draft = continuation.draft_commit("seal", detail=plan.tell_quarantined(), add=entries)
+    return continuation.append_commit(layout, state, keys, draft)
 
 
 def _drop_journals(layout: Layout, plan: _Plan) -> None:

@@ -10,6 +10,7 @@ from functools import reduce
 from html import escape
 from numbers import Integral
 from operator import add
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from auditkit import times
@@ -30,13 +31,17 @@ from auditkit.scan import (
 from auditkit.store.description import choose_path, read_description
 from auditkit.store.keyring import find_keys
 from auditkit.store.layout import Layout
-from auditkit.store.ledger import LedgerState
+from auditkit.store.ledger import LedgerState, load_state
+from auditkit.store.outputs import choose_output
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from auditkit.anchoring.publication import Publication
     from auditkit.integrity import Verification
+    from auditkit.proof import ConsistencyProof
+    from auditkit.receipts import Receipt
     from auditkit.sealing import SealResult
     from auditkit.view import View
 
@@ -386,26 +391,46 @@ class AuditTrail:
         since: Moment | None = None,
         until: Moment | None = None,
         progress: Callable[[int, int], None] | None = None,
+        *,
+        public_key: str | None = None,
+        against: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+        pin: bool = True,
+        repin: bool = False,
     ) -> Verification:
         """Prove that nothing was changed, dropped, swapped or added, and list everything that was.
+
+        The store is also compared with the newest checkpoint that this user saw of it at an earlier verification, so
+        that a store which was cut or replaced by an older copy is found; then the newest one is remembered, in the
+        user's state folder.
 
         Args:
             deep: Whether every event is checked; otherwise only the files' hashes and the ledger.
             since: Only segments and journals from this time on are checked for their content; see `events`.
             until: First time that is too late.
             progress: Called with the events done and the events to do.
+            public_key: The store's verifier key, from a source outside the store: what is sealed is then proved without
+                any secret. The secret key isn't looked for.
+            against: Checkpoints that were kept outside the store: signed notes as text, or the paths of files that hold
+                some (appended notes, a report, a mail, a receipt).
+            pin: Whether it is compared with what this user saw before, and remembered.
+            repin: Whether it is remembered without comparing: once, after you restored the store from a backup.
 
         Returns:
             What was checked and found. A missing key doesn't raise: what can't be proved without it is reported.
+
+        Raises:
+            UsageError: If a time can't be meant, the public key isn't this store's, or something to compare with holds
+                no checkpoint of this store.
         """
         from auditkit.integrity import verify_store
 
         span = times.parse_range(since, until)
         problem = None
+        keys: Keys | None = None
         try:
-            keys = self._find_keys()
+            keys = None if public_key is not None else self.find_keys()
         except KeyProblem as error:
-            keys, problem = None, str(error)
+            problem = str(error)
         return verify_store(
             self._layout,
             self._description,
@@ -414,8 +439,134 @@ class AuditTrail:
             since_us=span.since_us,
             until_us=span.until_us,
             key_problem=problem,
+            public_key=public_key,
+            against=[against] if isinstance(against, str | os.PathLike) else list(against),
+            pin=pin,
+            repin=repin,
             progress=progress,
         )
+
+    def checkpoint(self) -> str:
+        """Give the newest checkpoint: a signed note of the tree's size and root, with what witnesses added to it.
+
+        Kept where nobody who is to be mistrusted can write, it shows later that the store was cut, rewritten or rolled
+        back (``verify(against=…)``). Anybody with the public key can check it.
+
+        Returns:
+            The note (c2sp.org/signed-note, c2sp.org/tlog-checkpoint), text to be kept byte for byte.
+
+        Raises:
+            UsageError: If nothing was sealed yet.
+            StoreDamaged: If the ledger can't be read.
+        """
+        from auditkit.anchoring.publication import read_checkpoint
+
+        return read_checkpoint(self._layout, self._read_ledger())
+
+    def receipt(self, event_id: str) -> Receipt:
+        """Make the receipt of one event: a small proof that it is in the record, checked offline by anybody.
+
+        Whoever has the store's public key checks it with `auditkit.verify_receipt`, without the store and without
+        seeing any other event. Making it takes time for one segment, not for the store.
+
+        Args:
+            event_id: The event's id, ``writer:seq``, as `events` gives it.
+
+        Returns:
+            The receipt, with ``save(path)``.
+
+        Raises:
+            UsageError: If there is no such event, or it isn't sealed yet.
+            StoreDamaged: If the ledger or the segment can't be believed.
+        """
+        from auditkit.receipts import make_receipt
+
+        return make_receipt(self._layout, self.store_id, event_id, checkpoint=self.checkpoint())
+
+    def prove(self, old: str, new: str | None = None) -> ConsistencyProof:
+        """Prove that the record only grew since an older checkpoint.
+
+        Args:
+            old: The signed note that somebody kept.
+            new: The later one; default the newest.
+
+        Returns:
+            The proof, for `auditkit.proof.verify_consistency_proof`.
+
+        Raises:
+            UsageError: If a note can't be read, is another store's, or the tree never was what it says.
+            StoreDamaged: If the ledger can't be read, or the store went back and on otherwise since.
+        """
+        from auditkit.receipts import make_consistency_proof
+
+        return make_consistency_proof(self._layout, self.store_id, old, new=new or self.checkpoint())
+
+    def anchor(
+        self,
+        file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+        webhook: str | Sequence[str] = (),
+        witness: str | Sequence[str] = (),
+        timestamp: str | Sequence[str] = (),
+    ) -> Publication:
+        """Publish the newest checkpoint where whoever may change the store can't reach it.
+
+        Args:
+            file: Files elsewhere that it is appended to.
+            webhook: URLs that it is posted to as JSON.
+            witness: C2SP witnesses that cosign it, each as ``<verifier key>=<URL>`` (c2sp.org/tlog-witness). One that
+                knows another history of the store says so: the store was rolled back or rewritten.
+            timestamp: URLs of time stamp authorities (RFC 3161); needs the extra ``timestamp``.
+
+        Returns:
+            What came of each place; ``ok`` if all of them have it.
+
+        Raises:
+            UsageError: If nothing was sealed yet, or a place can't be meant.
+            StoreDamaged: If the ledger can't be read.
+        """
+        from auditkit.anchoring.publication import publish_checkpoint
+        from auditkit.anchoring.witness import parse_witness
+
+        files = [file] if isinstance(file, str | os.PathLike) else list(file)
+        webhooks, witnesses, timestamps = (
+            [each] if isinstance(each, str) else list(each) for each in (webhook, witness, timestamp)
+        )
+        return publish_checkpoint(
+            self._layout,
+            self.store_id,
+            files=[choose_output(path, "the checkpoint", self.path) for path in files],
+            webhooks=webhooks,
+            witnesses=[parse_witness(text) for text in witnesses],
+            timestamps=timestamps,
+        )
+
+    def rotate_keys(
+        self, root_file: str | os.PathLike[str] | None = None, *, root: bool = True, sign: bool = True
+    ) -> str:
+        """Replace the store's keys by new random ones; what was recorded and signed before stays valid.
+
+        A signed commit says so, in which the old public key vouches for the new one.
+
+        Args:
+            root_file: For a forward-secure store: its offline key file, to which the new root is added.
+            root: Whether the root is replaced, from which the keys of writers and commits follow.
+            sign: Whether the key that signs checkpoints is replaced.
+
+        Returns:
+            The public key from here on.
+
+        Raises:
+            UsageError: If the store has a given secret instead of a key file.
+            KeyProblem: If a key file can't be read or written.
+            StoreDamaged: If the ledger can't be continued.
+        """
+        from auditkit.rotation import rotate_keys
+        from auditkit.store.keyring import keep_offline
+
+        keep = None if root_file is None else keep_offline(Path(root_file), self.store_id)
+        result = rotate_keys(self._layout, self.find_keys(), keep, root=root, sign=sign)
+        self._description = read_description(self._layout)
+        return result.public_key
 
     def seal(self) -> SealResult:
         """Seal what the journals hold into Parquet, in this process.
@@ -427,7 +578,7 @@ class AuditTrail:
         """
         from auditkit.sealing import seal_store
 
-        return seal_store(self._layout, self._find_keys())
+        return seal_store(self._layout, self.find_keys())
 
     # -- the trail itself ---------------------------------------------------------------------------------------------
 
@@ -465,12 +616,21 @@ class AuditTrail:
             "Try <code>.events(since='24h')</code>, <code>.errors()</code>, <code>.verify()</code></div>"
         )
 
-    def _find_keys(self) -> Keys:
+    def find_keys(self) -> Keys:
+        """Find the store's secret keys, which show nothing of themselves.
+
+        Raises:
+            KeyProblem: If they aren't at hand, or are another store's.
+        """
         if self._keys is None:
             self._keys = find_keys(
                 self.store_id, self._description.key_id, self._secret, self._key_file, root=self.path
             )
         return self._keys
+
+    def _read_ledger(self) -> LedgerState:
+        self._state = load_state(self._layout, self.store_id, self._state)
+        return self._state
 
     def _take_snapshot(self, query: Query | None) -> Snapshot:
         if not self._layout.description.exists():

@@ -36,6 +36,11 @@ COMMANDS: Final[dict[str, str]] = {
     "errors": "What failed, grouped by error.",
     "performance": "How long operations took: percentiles.",
     "integrity": "Whether the record is what was written.",
+    "receipt": "A proof of one event, for somebody without the store.",
+    "verify-receipt": "Whether a receipt is valid, offline.",
+    "prove": "That the record only grew since a checkpoint.",
+    "anchor": "The newest checkpoint, kept where nobody here can change it.",
+    "keys": "The store's keys: make, show, rotate, export the public one.",
     "export": "Events to a CSV, JSON, JSON Lines or Parquet file.",
     "report": "Reports as one self-contained HTML file.",
     "import": "Events from JSON, JSON Lines, CSV or Parquet files.",
@@ -54,11 +59,15 @@ EXTRAS: Final = {
     "pandas": "analysis",
     "plotly": "report",
     "pyarrow": "seal",
+    "rfc3161_client": "timestamp",
     "rich": "cli",
 }
 """Which extra brings a module that isn't installed, where the module that needs it doesn't say so itself."""
 
-_MODULES: Final = {"import": "auditkit.cli.commands.ingest"}
+_MODULES: Final = {
+    "import": "auditkit.cli.commands.ingest",
+    "verify-receipt": "auditkit.cli.commands.verify_receipt",
+}
 
 
 class LazyGroup(AuditGroup):

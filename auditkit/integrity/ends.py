@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from datetime import date
 from typing import Any, Final
 
 from auditkit.chains import MAX_STEPS
@@ -9,8 +11,9 @@ from auditkit.event import DAY_US
 from auditkit.integrity.findings import Kind, Severity
 from auditkit.integrity.inspection import RESTORE, Extent, Inspection
 from auditkit.integrity.journals import JournalContent
-from auditkit.store.layout import read_writer_day, start_of_day
-from auditkit.store.ledger import LedgerState
+from auditkit.keys import GivenKey
+from auditkit.store.layout import read_segment_name, read_writer_day, start_of_day
+from auditkit.store.ledger import LedgerState, RetiredSegment
 
 _NAMED: Final = 5
 
@@ -39,8 +42,14 @@ def check_numbers(check: Inspection, state: LedgerState, contents: dict[str, Jou
             "verify one date at a time (since=, until=); no writer gets there by rotating, so look who wrote this",
         )
     if check.keys is None:
+        _warn_of_unchecked(check)
+        if check.drawn is not None:
+            _count_unused(check, check.drawn, state)
         return
     _warn_of_lost_parents(check, state)
+    if check.drawn is None and not isinstance(check.keys, GivenKey):
+        # An offline key file doesn't count: what lies below the highest number on record was drawn all the same.
+        check.drawn = max(check.list_used(state), default=-1) + 1
     if check.drawn is None:
         check.report(
             "unanchored",
@@ -54,6 +63,20 @@ def check_numbers(check: Inspection, state: LedgerState, contents: dict[str, Jou
         _warn_of_unused(check, check.drawn, state, contents)
     else:
         _count_unused(check, check.drawn, state)
+
+
+def _warn_of_unchecked(check: Inspection) -> None:
+    """Warn of what a public key can't tell: no commit signs the events that aren't sealed yet."""
+    if check.public_key is not None and check.journal_events:
+        check.report(
+            "unverifiable",
+            "warning",
+            "journal",
+            "events that a signed checkpoint covers",
+            f"{check.journal_events} events that aren't sealed yet, which only the secret key can prove",
+            advice="seal them, or verify with the key",
+            events=check.journal_events,
+        )
 
 
 def _report_unsigned(check: Inspection) -> None:
@@ -118,7 +141,7 @@ def _warn_of_lost_parents(check: Inspection, state: LedgerState) -> None:
 
 def _warn_of_unused(check: Inspection, drawn: int, state: LedgerState, contents: dict[str, JournalContent]) -> None:
     """Warn of keys that were drawn and that nothing on record was signed with."""
-    used = check.list_used()
+    used = check.list_used(state)
     newest = max(used, default=-1)
     unused = [n for n in range(drawn) if n not in used]
     early, late = [n for n in unused if n < newest], [n for n in unused if n > newest]
@@ -132,7 +155,8 @@ def _warn_of_unused(check: Inspection, drawn: int, state: LedgerState, contents:
         named = ", a writer that the findings name" if unproved else ""
         keys = f"{_count_keys(early)} drawn and used by nothing"
         _warn_of_keys(check, "missing", drawn, f"{keys}: a deleted journal or commit{named}")
-    if check.keys is not None and newest >= (check.keys.count_drawn(check.description.store) or 0):
+    counted = None if check.keys is None else check.keys.count_drawn(check.description.store)
+    if counted is not None and newest >= counted:
         check.report(
             "rolled_back",
             "warning",
@@ -145,7 +169,8 @@ def _warn_of_unused(check: Inspection, drawn: int, state: LedgerState, contents:
 
 def _count_unused(check: Inspection, drawn: int, state: LedgerState) -> None:
     """Warn of more drawn keys than there are writers and commits, where not every writer's key was looked at."""
-    spare = drawn - len(check.commit_numbers) - len(check.journal_writers | set(state.heads))
+    known = check.commit_numbers or check.commits
+    spare = drawn - check.skipped - len(known) - len(check.journal_writers | set(state.heads))
     if spare > 0 and check.ledger_whole:
         keys = f"at least {spare} key{'s' if spare > 1 else ''} drawn and used by nothing"
         _warn_of_keys(check, "missing", drawn, f"{keys}: an older copy of the store, a deleted journal or commit")
@@ -185,6 +210,7 @@ def warn_of_nothing(check: Inspection, state: LedgerState, contents: dict[str, J
 def check_ends(check: Inspection, state: LedgerState, contents: dict[str, JournalContent]) -> None:
     """Tell which writers' ends aren't signed: a crash and a cut tail look alike."""
     open_ends = []
+    retired = {run.writer for gone in state.retired.values() for run in gone.entry.runs}
     for writer in sorted(set(state.heads) | set(contents)):
         day = read_writer_day(writer)
         if day is None or not check.overlaps(start_of_day(day), start_of_day(day) + DAY_US - 1):
@@ -192,7 +218,7 @@ def check_ends(check: Inspection, state: LedgerState, contents: dict[str, Journa
         head = state.heads.get(writer)
         content = contents.get(writer)
         closed = bool(head and head.closed) or bool(content and _ends_closed(content))
-        if not closed and not (content and content.owned):
+        if not closed and not (content and content.owned) and writer not in retired:
             open_ends.append(writer)
     if open_ends:
         check.report(
@@ -213,6 +239,25 @@ def _ends_closed(content: JournalContent) -> bool:
 def _name_some(items: list[Any]) -> str:
     more = f" and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
     return ", ".join(map(str, items[:_NAMED])) + more
+
+
+def tell_retired(check: Inspection, state: LedgerState) -> None:
+    """Note what was removed with authority: one note for each commit that did it, policy and UTC date."""
+    groups: dict[tuple[int, str, date | None], list[RetiredSegment]] = defaultdict(list)
+    for path, retired in state.retired.items():
+        groups[retired.commit, retired.policy, read_segment_name(path)].append(retired)
+    for (number, policy, day), gone in sorted(groups.items(), key=lambda item: (item[0][0], str(item[0][2]))):
+        events = sum(retired.entry.rows for retired in gone)
+        check.report(
+            "retired",
+            "note",
+            f"ledger/{check.layout.commit(number).name}",
+            "nothing more than what was removed with authority",
+            f"{events:,} events of {day} removed under the policy {policy!r:.200}",
+            advice="none needed: their leaves stay in the tree, and receipts of them stay valid",
+            times=(min(r.entry.time_min for r in gone), max(r.entry.time_max for r in gone)),
+            events=events,
+        )
 
 
 def tell_quarantine(check: Inspection) -> None:

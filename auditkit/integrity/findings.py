@@ -4,7 +4,9 @@
 |---|---|
 | ``tampered`` | what is stored isn't what was recorded |
 | ``missing`` | recorded, and neither there nor removed with authority |
-| ``rolled_back`` | keys were drawn after the newest event that is here |
+| ``truncated`` | the newest part of the ledger is gone, and traces of it are left |
+| ``rolled_back`` | the store is as it was before, or went on otherwise from there, or keys were drawn since |
+| ``retired`` | removed with authority, as a signed commit says |
 | ``unverifiable`` | the key or the format version isn't at hand, the writer didn't sign, or no version knows the file |
 | ``unanchored`` | newer than any anchor outside the store: a removal of the newest part couldn't be seen |
 | ``torn`` | a last line whose writing was interrupted |
@@ -27,7 +29,9 @@ from auditkit.times import MAX_US, MIN_US, format_duration, from_us
 if TYPE_CHECKING:
     import pandas as pd
 
-Kind = Literal["tampered", "missing", "rolled_back", "unverifiable", "unanchored", "torn", "quarantined"]
+Kind = Literal[
+    "tampered", "missing", "truncated", "rolled_back", "retired", "unverifiable", "unanchored", "torn", "quarantined"
+]
 Severity = Literal["finding", "incomplete", "warning", "note"]
 
 _COLUMNS: Final = (
@@ -87,7 +91,8 @@ class PartitionResult:
         segments: How many segments the ledger lists.
         events: How many events they hold.
         bytes: How long they are together.
-        status: ``ok``, ``findings``, ``incomplete`` or ``not checked`` (outside the range that was asked for).
+        status: ``ok``, ``findings``, ``incomplete``, ``retired`` (all of it) or ``not checked`` (outside the range that
+            was asked for).
         findings: How many findings concern them.
     """
 
@@ -97,6 +102,22 @@ class PartitionResult:
     bytes: int
     status: str
     findings: int
+
+
+@dataclass(frozen=True)
+class AnchorResult:
+    """What came of one checkpoint that was kept outside the store.
+
+    Attributes:
+        source: Where it was kept.
+        size: Leaves of the tree it vouches for.
+        status: ``ok``, ``truncated``, ``rolled_back``, or ``unverifiable`` (the store's key didn't sign it, or the
+            ledger is too damaged to tell).
+    """
+
+    source: str
+    size: int
+    status: str
 
 
 @dataclass(frozen=True)
@@ -118,6 +139,10 @@ class Verification:
         key_id: Name of the key that was used, None without one.
         checkpoint: The newest signed note of the ledger.
         duration: How long it took, in seconds.
+        public_key: The verifier key that the notes were checked with, None without one from outside the store.
+        commit: Number of the newest commit, 0 without any.
+        tree_size: How many leaves the tree has: sealed events and commits.
+        anchors: The checkpoints from outside the store that it was compared with, the pinned one included.
     """
 
     store_id: str
@@ -134,6 +159,10 @@ class Verification:
     key_id: str | None = None
     checkpoint: str | None = field(default=None, repr=False)
     duration: float = 0.0
+    public_key: str | None = None
+    commit: int = 0
+    tree_size: int = 0
+    anchors: tuple[AnchorResult, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -151,6 +180,11 @@ class Verification:
         if self.ok:
             return "ok"
         return "findings" if any(f.severity == "finding" for f in self.findings) else "incomplete"
+
+    @property
+    def anchored(self) -> bool:
+        """Whether a checkpoint from outside the store vouches for the newest commit: nothing sealed was cut off."""
+        return any(anchor.status == "ok" and anchor.size == self.tree_size for anchor in self.anchors)
 
     @property
     def exit_code(self) -> int:
@@ -175,8 +209,9 @@ class Verification:
         how = "every event" if self.deep else "files, ledger and journals"
         doubts = "; ".join(item.found for item in self.warnings)
         joined = f"{', but' if self.ok else ', and'} {doubts}" if doubts else ""
+        tail = "" if self.anchored or not self.commit else " (the tail is unanchored)"
         head = (
-            f"{self.verdict}{joined}: {self.checked_events:,} events in "
+            f"{self.verdict}{tail}{joined}: {self.checked_events:,} events in "
             f"{self.checked_segments:,} segments, {self.journal_events:,} in the "
             f"journals, {self.checked_commits:,} commits; {how}, in {format_duration(self.duration)}"
         )

@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from auditkit.anchoring.pins import PinnedCommit
 from auditkit.chains import MAX_EPOCH, KeyTable, Row, WriterKeys, read_number
 from auditkit.event import LINE_TAIL_BYTES
 from auditkit.integrity.findings import Finding, Kind, Severity, to_moment
-from auditkit.keys import Keys
+from auditkit.keys import GivenKey, Keys
 from auditkit.store import engine, journal, ledger
 from auditkit.store.description import StoreDescription
 from auditkit.store.layout import Layout, read_writer_day
 from auditkit.store.ledger import LedgerState
+from auditkit.store.nodes import TreeNodes
 from auditkit.store.openings import Openings
 
 if TYPE_CHECKING:
     import duckdb
 
 _WITNESSES: Final = 8
+
+_TRIED_BEHIND: Final = 1 << 12
+"""How many numbers behind that of the newest commit are tried for a writer whose first event is gone."""
 
 RESTORE: Final = "keep the store as evidence, and restore the file from a backup to compare"
 
@@ -49,10 +54,19 @@ class Inspection:
     progress: Callable[[int, int], None]
     findings: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
+    public_key: str | None = None
+    """The verifier key that is trusted: given, or the key file's own."""
     drawn: int | None = None
+    skipped: int = 0
+    """How many of the numbers below it nobody signs with: those of roots that lie offline."""
     table: KeyTable | None = None
     writer_keys: WriterKeys | None = None
     ledger_whole: bool = True
+    nodes: TreeNodes = field(default_factory=TreeNodes)
+    commits: list[PinnedCommit] = field(default_factory=list)
+    """The commits that were sound, from the first on without a hole."""
+    changes: list[dict[str, str | None]] = field(default_factory=list)
+    """What those say of the store's public key."""
     unreadable: set[str] = field(default_factory=set)
     numbers: dict[str, int] = field(default_factory=dict)
     parents: dict[str, str] = field(default_factory=dict)
@@ -201,15 +215,23 @@ class Inspection:
         # small epoch are heard first, as they cost the fewest steps.
         spread = known[:: max(1, len(known) // (3 * _WITNESSES))] + known[-1:]
         witnesses = sorted(spread)[:_WITNESSES]
-        number = self.writer_keys.find_number(writer, range(1 if self.drawn is None else self.drawn), witnesses)
+        number = self.writer_keys.find_number(writer, range(self._count_numbers()), witnesses)
         if number is None:
             return False
         self._use_number(writer, number)
         return True
 
-    def list_used(self) -> set[int]:
-        """List the key numbers that a MAC on record proves to have been used."""
-        return {*self.commit_numbers, *(self.numbers[writer] for writer in self.signers if writer in self.numbers)}
+    def _count_numbers(self) -> int:
+        """Say how many numbers may have been drawn: an offline key file doesn't count them, but the commits do."""
+        if self.drawn is not None:
+            return self.drawn
+        return 1 if isinstance(self.keys, GivenKey) else max(self.commit_numbers, default=0) + _TRIED_BEHIND
+
+    def list_used(self, state: LedgerState) -> set[int]:
+        """List the numbers that were used: a MAC on record proves it, or the commit that removed it says so."""
+        used = {*self.commit_numbers, *(self.numbers[writer] for writer in self.signers if writer in self.numbers)}
+        used.update(number for retired in state.retired.values() for number in retired.numbers)
+        return used | set(self.keys.list_skipped() if self.keys is not None else ())
 
     def _use_number(self, writer: str, number: int) -> None:
         self.numbers[writer] = number

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from auditkit import note
+from auditkit.anchoring.pins import PinnedCommit
 from auditkit.errors import StoreDamaged, StoreError
 from auditkit.integrity.inspection import Inspection
-from auditkit.store import ledger
+from auditkit.store import keychange, ledger
 from auditkit.store.description import read_description
-from auditkit.store.ledger import FORGED, Commit, LedgerState
+from auditkit.store.ledger import FORGED, Commit, LedgerState, RetiredSegment
 from auditkit.store.runs import Head
 
 
@@ -34,17 +35,6 @@ def find_store(check: Inspection) -> str:
 def check_ledger(check: Inspection) -> LedgerState:
     """Check every commit, and go on behind a damaged one as well as can be."""
     state = LedgerState(check.description.store)
-    verifier_key = None
-    if check.keys is not None:
-        verifier_key = note.format_verifier_key(state.origin, note.derive_public_key(check.keys.signing_seed))
-    if verifier_key is not None and check.description.public_key not in (None, verifier_key):
-        check.report(
-            "tampered",
-            "finding",
-            "store.json",
-            f"the public key {verifier_key}",
-            f"{check.description.public_key!r:.200}",
-        )
     expected = 1
     for number in check.list_commits():
         file = f"ledger/{check.layout.commit(number).name}"
@@ -78,31 +68,76 @@ def check_ledger(check: Inspection) -> LedgerState:
                 f"{commit.detail}: its sealer set them aside",
                 advice="look at the reasons in quarantine/; the lines are kept there",
             )
-        sound, authentic = _check_commit(check, state, commit, number, verifier_key)
+        sound, authentic = _check_commit(check, state, commit, number)
         if sound and check.ledger_whole:
             _report_holes(check, state, commit)
             state = ledger.advance(state, commit)
+            _note_commit(check, state, commit)
         elif authentic:
             check.ledger_whole = False
             state = _skip_to(state, commit, number)
         else:
             # What it says of segments would accuse the wrong ones.
             state = _pass_over(check, state, number)
-    # A sealer completes store.json behind the first commit, and may have been killed in between.
-    if verifier_key is not None and state.number > 1 and _lost_public_key(check):
-        check.report("tampered", "finding", "store.json", f"the public key {verifier_key}", "none")
+    _check_public_keys(check, state)
     if not state.number and not check.unreadable:
         _report_lost_ledger(check)
-    if state.number:
-        check.report(
-            "unanchored",
-            "note",
-            f"ledger/{check.layout.commit(state.number).name}",
-            "a checkpoint kept outside the store",
-            "none: a removal of the newest commits, or an older copy of the whole store, couldn't be seen",
-            advice="keep the checkpoint below somewhere else, for instance in a mail or a report",
-        )
     return state
+
+
+def _note_commit(check: Inspection, state: LedgerState, commit: Commit) -> None:
+    """Remember a sound commit: its place in the tree, and what it says of the public key."""
+    check.nodes.add(commit)
+    times = [(entry.time_min, entry.time_max) for entry in commit.add]
+    check.commits.append(
+        PinnedCommit(
+            commit.number,
+            state.size,
+            check.nodes.root,
+            commit.time,
+            commit.events,
+            min((first for first, _ in times), default=None),
+            max((last for _, last in times), default=None),
+        )
+    )
+    if commit.keys is not None:
+        check.changes.append(commit.keys)
+
+
+def _check_public_keys(check: Inspection, state: LedgerState) -> None:
+    """Compare the public keys that the commits name with those from elsewhere: the trusted one, and store.json's."""
+    named = {change["new"] for change in check.changes}
+    trusted, said = check.public_key, check.description.public_key
+    if check.changes and trusted is not None:
+        vouched = keychange.follow_keys(check.changes, check.description.store, trusted)
+        pending = _derive_retiring(check)
+        if vouched is None and pending is not None:
+            vouched = keychange.follow_keys(check.changes, check.description.store, pending)
+        if vouched is None:
+            check.report(
+                "tampered",
+                "finding",
+                f"ledger/{check.layout.commit(check.commits[0].number).name}",
+                f"commits signed with the store's key {trusted}",
+                f"commits signed with {state.verifier_key!s:.200}, for which it doesn't vouch",
+                advice="compare the public key with the one you were given when the store was made",
+                events=sum(commit.events for commit in check.commits),
+            )
+    known = named | {trusted} - {None}
+    if known and said is not None and said not in known:
+        check.report("tampered", "finding", "store.json", f"the public key {trusted or state.verifier_key}", _cut(said))
+    # A sealer completes store.json behind the first commit, and may have been killed in between.
+    if known and state.number > 1 and _lost_public_key(check):
+        check.report("tampered", "finding", "store.json", f"the public key {trusted or state.verifier_key}", "none")
+
+
+def _derive_retiring(check: Inspection) -> str | None:
+    seed = check.keys.retiring_seed if check.keys is not None else None
+    return None if seed is None else keychange.derive_verifier_key(check.description.store, seed)
+
+
+def _cut(text: object) -> str:
+    return f"{text!r:.200}"
 
 
 def _lost_public_key(check: Inspection) -> bool:
@@ -172,6 +207,11 @@ def _report_holes(check: Inspection, state: LedgerState, commit: Commit) -> None
 def _skip_to(state: LedgerState, commit: Commit, number: int) -> LedgerState:
     """Take over what a commit behind a hole says of segments and heads; the tree can't be continued."""
     live = {path: entry for path, entry in state.segments.items() if path not in commit.remove}
+    retired = dict(state.retired)
+    for reason in commit.retired:
+        if reason.path in state.segments:
+            entry = state.segments[reason.path]
+            retired[reason.path] = RetiredSegment(entry, number, commit.time, reason.policy, reason.numbers)
     live.update({entry.path: entry for entry in commit.add})
     heads = dict(state.heads)
     for entry in commit.add:
@@ -181,7 +221,9 @@ def _skip_to(state: LedgerState, commit: Commit, number: int) -> LedgerState:
         state,
         number=number,
         segments=live,
+        retired=retired,
         heads=heads,
+        verifier_key=commit.keys["new"] if commit.keys else state.verifier_key,
         checkpoint=commit.checkpoint,
         time=commit.time,
     )
@@ -193,9 +235,7 @@ def _pass_over(check: Inspection, state: LedgerState, number: int) -> LedgerStat
     return replace(state, number=number)
 
 
-def _check_commit(
-    check: Inspection, state: LedgerState, commit: Commit, number: int, verifier_key: str | None
-) -> tuple[bool, bool]:
+def _check_commit(check: Inspection, state: LedgerState, commit: Commit, number: int) -> tuple[bool, bool]:
     """Check a commit; its place in the tree only if everything before it was sound.
 
     Returns:
@@ -225,6 +265,9 @@ def _check_commit(
             accuse("a checkpoint over the tree", str(error))
     elif commit.number != number:
         accuse(f"commit {number}", f"commit {commit.number}")
+    signed = _is_signed(check, state, commit)
+    if not signed:
+        accuse("a note signed with the store's key", "no valid signature of it")
     if check.keys is None or check.table is None:
         return sound, sound
     key = check.table.get(commit.key_n)
@@ -233,6 +276,19 @@ def _check_commit(
         accuse(f"the MAC of key {check.keys.key_id}, number {commit.key_n}", "another MAC")
     else:
         check.commit_numbers.append(commit.key_n)
-    if verifier_key is not None and not note.verify_note(note.parse_note(commit.checkpoint), verifier_key):
-        accuse("a note signed with the store's key", "no valid signature of it")
     return sound, authentic
+
+
+def _is_signed(check: Inspection, state: LedgerState, commit: Commit) -> bool:
+    """Tell whether a commit's note holds under the key in force, and under both where it changes.
+
+    Which key that is, the commits themselves say; `_check_public_keys` compares with those from elsewhere.
+    """
+    keys = ledger.list_verifier_keys(state, commit)
+    if keychange.verify_note_in(state, commit.checkpoint, keys):
+        return commit.keys is None or commit.number == 1 or keychange.verify_change(state.store, commit.keys)
+    # Behind a hole nothing says which key is in force.
+    known = {check.public_key, _derive_retiring(check)} - {None}
+    return not check.ledger_whole and any(
+        keychange.verify_note_in(state, commit.checkpoint, [key]) for key in known if key is not None
+    )

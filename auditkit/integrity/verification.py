@@ -7,14 +7,16 @@ the commits by their MACs and notes, the segments by the commits, the events by 
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
 
 from auditkit.chains import MAX_STEPS, KeyTable, WriterKeys
-from auditkit.integrity.ends import check_ends, check_numbers, tell_quarantine, warn_of_nothing
+from auditkit.integrity.anchors import Anchor, check_anchors, check_public_key, read_anchors
+from auditkit.integrity.ends import check_ends, check_numbers, tell_quarantine, tell_retired, warn_of_nothing
 from auditkit.integrity.findings import Finding, PartitionResult, Verification, to_moment
 from auditkit.integrity.inspection import Inspection
 from auditkit.integrity.journals import check_journals, read_journals
@@ -22,7 +24,9 @@ from auditkit.integrity.ledgers import check_ledger, find_store
 from auditkit.integrity.sealed import check_segments, check_unlisted
 from auditkit.integrity.strangers import tell_strangers
 from auditkit.keys import Keys
+from auditkit.store import keychange
 from auditkit.store.description import StoreDescription
+from auditkit.store.keyring import OFFLINE, KeyFile
 from auditkit.store.layout import Layout, read_segment_name
 from auditkit.store.ledger import LedgerState, SegmentEntry
 
@@ -36,6 +40,10 @@ def verify_store(
     since_us: int | None = None,
     until_us: int | None = None,
     key_problem: str | None = None,
+    public_key: str | None = None,
+    against: Sequence[str | os.PathLike[str]] = (),
+    pin: bool = True,
+    repin: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Verify a store.
@@ -48,38 +56,76 @@ def verify_store(
         since_us: Content from this time on is checked, microseconds since 1970.
         until_us: First time that is too late.
         key_problem: Why there are no keys, in words.
+        public_key: The store's verifier key from a source outside the store, to verify what is sealed without a secret.
+        against: Checkpoints that were kept outside the store: signed notes, or files that hold some.
+        pin: Whether the store is compared with the newest checkpoint that this user saw of it, and the newest one is
+            remembered now.
+        repin: Whether it is remembered without comparing, in the place of whatever was: after a restore from a backup.
         progress: Called with the events done and the events to do.
 
     Returns:
         Everything that was found.
+
+    Raises:
+        UsageError: If the public key isn't one of this store, or something to compare with holds no checkpoint of it.
     """
     start = time.perf_counter()
     check = Inspection(layout, description, keys, deep, since_us, until_us, progress or (lambda _done, _total: None))
+    if public_key is not None:
+        check.public_key = check_public_key(public_key, description.store)
+    anchors = [anchor for each in against for anchor in read_anchors(each, description.store)]
     try:
-        return _verify(check, key_problem, start)
+        return _verify(check, key_problem, anchors, start, pin=pin, repin=repin)
     finally:
         check.close()
 
 
-def _verify(check: Inspection, key_problem: str | None, start: float) -> Verification:
-    description, keys = check.description, check.keys
+def _take_keys(check: Inspection, key_problem: str | None) -> None:
+    """Find out what the keys can prove, and say what they can't."""
+    keys, description = check.keys, check.description
     if keys is None:
+        if check.public_key is None:
+            check.report(
+                "unverifiable",
+                "incomplete",
+                "store.json",
+                f"the key {description.key_id} of the store",
+                key_problem or "no key",
+                advice="give the key: only hashes could be checked, and whoever changed an event could make new ones",
+            )
+        return
+    # Counted before anything is read: what is drawn meanwhile belongs to somebody who is only just starting.
+    check.drawn = keys.count_drawn(description.store)
+    check.skipped = len(keys.list_skipped())
+    check.table = KeyTable(keys, check.drawn)
+    check.description = replace(description, store=find_store(check))
+    check.drawn = keys.count_drawn(check.description.store)
+    if check.public_key is None and not _is_offline(keys):
+        check.public_key = keychange.derive_verifier_key(check.description.store, keys.signing_seed)
+    if not keys.list_roots():
+        check.keys = check.table = None
         check.report(
             "unverifiable",
-            "incomplete",
+            "warning",
             "store.json",
-            f"the key {description.key_id} of the store",
-            key_problem or "no key",
-            advice="give the key: only hashes could be checked, and whoever changed an event could make new ones",
+            "the root key, which lies offline",
+            "MACs not checked: the root key lies offline; the signed tree alone vouches for what is sealed",
+            advice="verify with the offline key file (--key-file) on a machine that doesn't record",
         )
-    else:
-        # Counted before anything is read: what is drawn meanwhile belongs to somebody who is only just starting.
-        check.drawn = keys.count_drawn(description.store)
-        check.table = KeyTable(keys, check.drawn)
-        description = replace(description, store=find_store(check))
-        check.description = description
-        check.drawn = keys.count_drawn(description.store)
-        check.writer_keys = WriterKeys(description.store, check.table, MAX_STEPS)
+        return
+    check.writer_keys = WriterKeys(check.description.store, check.table, MAX_STEPS)
+
+
+def _is_offline(keys: Keys) -> bool:
+    return isinstance(keys, KeyFile) and keys.mode == OFFLINE
+
+
+def _verify(
+    check: Inspection, key_problem: str | None, anchors: list[Anchor], start: float, *, pin: bool, repin: bool
+) -> Verification:
+    keys = check.keys
+    _take_keys(check, key_problem)
+    description = check.description
     contents = read_journals(check)
     state = check_ledger(check)
     chosen = [e for e in state.segments.values() if check.overlaps(e.time_min, e.time_max)]
@@ -89,7 +135,9 @@ def _verify(check: Inspection, key_problem: str | None, start: float) -> Verific
     check_journals(check, state, contents)
     check_numbers(check, state, contents)
     warn_of_nothing(check, state, contents)
+    results = check_anchors(check, state, anchors, pin=pin, repin=repin)
     check_ends(check, state, contents)
+    tell_retired(check, state)
     tell_quarantine(check)
     tell_strangers(check)
     return Verification(
@@ -107,6 +155,10 @@ def _verify(check: Inspection, key_problem: str | None, start: float) -> Verific
         None if keys is None else keys.key_id,
         state.checkpoint,
         time.perf_counter() - start,
+        check.public_key,
+        state.number,
+        check.nodes.size,
+        tuple(results),
     )
 
 
@@ -116,7 +168,15 @@ def _sum_partitions(state: LedgerState, per_day: dict[date, list[Finding]]) -> t
         day = read_segment_name(entry.path)
         if day is not None:
             listed[day].append(entry)
-    return tuple(_sum_partition(day, entries, per_day.get(day)) for day, entries in sorted(listed.items()))
+    sums = {day: _sum_partition(day, entries, per_day.get(day)) for day, entries in listed.items()}
+    gone: dict[date, list[SegmentEntry]] = defaultdict(list)
+    for path, retired in state.retired.items():
+        day = read_segment_name(path)
+        if day is not None and day not in sums:
+            gone[day].append(retired.entry)
+    for day, entries in gone.items():
+        sums[day] = replace(_sum_partition(day, entries, None), status="retired")
+    return tuple(sums[day] for day in sorted(sums))
 
 
 def _sum_partition(day: date, entries: list[SegmentEntry], findings: list[Finding] | None) -> PartitionResult:

@@ -1,20 +1,21 @@
-"""``store.json``: which store this is. Written once, and completed once with the public key by the first sealer."""
+"""``store.json``: which store this is. Written once; sealers complete it with the public key, and when that changes."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import orjson
 
-from auditkit.errors import FormatUnknown, KeyMissing, StoreDamaged, StoreError, StoreMissing, UsageError
+from auditkit.errors import FormatUnknown, KeyMissing, KeyProblem, StoreDamaged, StoreError, StoreMissing, UsageError
 from auditkit.event import FORMAT
 from auditkit.keys import Keys
 from auditkit.store import durable
-from auditkit.store.keyring import KeyFile, choose_given, find_keys, locate_key_file, refuse_inside
+from auditkit.store.keyring import KeepRoot, KeyFile, choose_given, find_keys, locate_key_file, refuse_inside
 from auditkit.store.layout import Layout, is_store_name, name_store
 
 DEFAULT_STORE: Final = "audit"
@@ -114,10 +115,32 @@ def read_description(layout: Layout) -> StoreDescription:
     return description
 
 
+def create_store(
+    layout: Layout, key_file: str | os.PathLike[str] | None = None, make_keep: Callable[[str], KeepRoot] | None = None
+) -> tuple[StoreDescription, Keys]:
+    """Make a new store with a key file of its own.
+
+    Args:
+        layout: The store's paths.
+        key_file: Where the key file goes, if not in the platform's place.
+        make_keep: For a forward-secure one: makes, of the store's id, what puts the root away.
+
+    Raises:
+        StoreError: If there is a store already, or can't be a folder.
+        KeyProblem: If the key file is there already, lies in the store, or can't be written.
+    """
+    if layout.description.exists():
+        raise StoreError(f"expected no store at {layout.root} yet, found one: name another folder")
+    if key_file is not None and Path(key_file).exists():
+        raise KeyProblem(f"expected no file at {key_file} yet, found one: a store has a key file of its own")
+    return open_or_create(layout, key_file=key_file, make_keep=make_keep)
+
+
 def open_or_create(
     layout: Layout,
     secret_key: str | bytes | None = None,
     key_file: str | os.PathLike[str] | None = None,
+    make_keep: Callable[[str], KeepRoot] | None = None,
 ) -> tuple[StoreDescription, Keys]:
     """Open a store with its keys, or make both.
 
@@ -148,7 +171,7 @@ def open_or_create(
             ) from error
         with lock:
             if not layout.description.exists():
-                _create(layout, store, given)
+                _create(layout, store, given, None if make_keep is None else make_keep(store))
     description = read_description(layout)
     try:
         keys = find_keys(description.store, description.key_id, secret_key, key_file, root=layout.root)
@@ -159,7 +182,7 @@ def open_or_create(
     return description, keys
 
 
-def _create(layout: Layout, store: str, given: Keys | Path) -> None:
+def _create(layout: Layout, store: str, given: Keys | Path, keep_root: KeepRoot | None) -> None:
     for folder in (layout.journal, layout.ledger, layout.events):
         if folder.is_dir() and any(folder.iterdir()):
             raise StoreDamaged(
@@ -167,7 +190,7 @@ def _create(layout: Layout, store: str, given: Keys | Path) -> None:
                 "no store.json: restore store.json from a backup, or name another folder"
             )
     if isinstance(given, Path):
-        keys: Keys = KeyFile(given) if given.exists() else KeyFile.create(given, store)
+        keys: Keys = KeyFile(given) if given.exists() else KeyFile.create(given, store, keep_root=keep_root)
     else:
         keys = given
     for folder in (layout.journal, layout.ledger, layout.events):
@@ -177,7 +200,7 @@ def _create(layout: Layout, store: str, given: Keys | Path) -> None:
 
 
 def set_public_key(layout: Layout, description: StoreDescription, verifier_key: str) -> StoreDescription:
-    """Complete ``store.json`` with the public key; called under the seal lock, once in a store's life."""
+    """Complete ``store.json`` with the public key; called under the seal lock, once for each key."""
     completed = StoreDescription(description.store, description.key_id, description.created_us, verifier_key)
     durable.replace_file(layout.description, completed.to_bytes())
     return completed

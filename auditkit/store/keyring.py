@@ -12,10 +12,10 @@ import os
 import secrets
 import stat
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -69,8 +69,28 @@ def _explain_unwritable(path: Path) -> Iterator[None]:
         ) from error
 
 
+ORDINARY: Final = "ordinary"
+FORWARD_SECURE: Final = "forward-secure"
+OFFLINE: Final = "offline"
+"""What a key file keeps: the root and the current key, the current key alone, or the roots alone."""
+
+_PRESENT_KEYS: Final = {
+    ORDINARY: ("root", "sign", "n", "current", "renewed", "retiring"),
+    FORWARD_SECURE: ("key_id", "sign", "n", "current", "skipped", "retiring"),
+    OFFLINE: ("roots",),
+}
+_OPTIONAL_KEYS: Final = {"renewed", "retiring"}
+
+KeepRoot = Callable[[int, bytes], None]
+"""Takes a root as ``(n, K[n])`` and puts it where the machine can't read it later."""
+
+
 class KeyFile:
     """The keys of a key file.
+
+    There are three kinds. An *ordinary* one holds the root, from which every key follows. A *forward-secure* one holds
+    only the key to be drawn next: whoever steals it can't forge what was recorded before. Its root is in an *offline*
+    one, which verifies everything and records nothing.
 
     Without a ``__dict__``, so that whatever prints an object's variables prints no secret.
 
@@ -82,14 +102,15 @@ class KeyFile:
         KeyMismatch: If it isn't a key file of a version this auditkit knows.
     """
 
-    __slots__ = ("_root", "_sign", "key_id", "path")
+    __slots__ = ("key_id", "mode", "path", "store")
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path).absolute()  # a daemon changes its working directory after it has opened its store
         state = self._load(self.path)
-        self._root = bytes.fromhex(state["root"])
-        self._sign = bytes.fromhex(state["sign"])
-        self.key_id = identify_key(self._root)
+        self.mode: str = state["mode"]
+        self.store: str = state["store"]
+        roots = _list_roots(state)
+        self.key_id: str = identify_key(roots[0][1]) if roots else state["key_id"]
 
     def __repr__(self) -> str:
         return f"KeyFile({str(self.path)!r}, key_id={self.key_id!r})"
@@ -98,35 +119,39 @@ class KeyFile:
         raise TypeError("keys are not pickled")
 
     @classmethod
-    def create(cls, path: Path, store: str) -> KeyFile:
+    def create(cls, path: Path, store: str, *, keep_root: KeepRoot | None = None) -> KeyFile:
         """Make a store's key file with a new random root, or open the one that another process made first.
+
+        Args:
+            path: Where it goes.
+            store: Id of the store.
+            keep_root: For a forward-secure one: what puts the root away, before the file is there.
 
         Raises:
             KeyProblem: If it can't be made there.
             OSError: If there is no room for it.
         """
         root = secrets.token_bytes(32)
-        state = {
-            "store": store,
-            "root": root.hex(),
-            "sign": secrets.token_hex(32),
-            "n": 0,
-            "current": root.hex(),
-        }
+        state: dict[str, Any] = {"mode": ORDINARY, "store": store, "root": root.hex(), "sign": secrets.token_hex(32)}
+        state |= {"n": 0, "current": root.hex()}
         path = path.absolute()
         with _explain_unwritable(path):
             durable.make_folder(path.parent)
             with _hold_key(path):
-                durable.create_file(_clear(path), cls._dump(state))
+                real = _clear(path)
+                if keep_root is not None and not real.exists():
+                    keep_root(0, root)
+                    state = {"mode": FORWARD_SECURE, "store": store, "key_id": identify_key(root)} | {
+                        "sign": state["sign"],
+                        "n": 1,
+                        "current": ratchet_key(root).hex(),
+                        "skipped": [0],
+                    }
+                durable.create_file(real, _dump(state))
         return cls(path)
 
     @staticmethod
-    def _dump(state: dict[str, object]) -> bytes:
-        text = {"auditkit": "key", "v": 1, "mode": "ordinary", **state}
-        return orjson.dumps(text, option=orjson.OPT_INDENT_2) + b"\n"
-
-    @staticmethod
-    def _load(path: Path) -> dict[str, str]:
+    def _load(path: Path) -> dict[str, Any]:
         try:
             data = durable.read_regular(path, "an auditkit key file", _MAX_BYTES, KeyMismatch, follow=True)
         except OSError as error:
@@ -134,20 +159,29 @@ class KeyFile:
                 f"expected a key file at {path}, but it can't be read ({error.strerror}): give key_file=, "
                 "secret_key=, $AUDITKIT_KEY_FILE or $AUDITKIT_KEY, or restore the file from its backup"
             ) from error
-        try:
-            state = orjson.loads(data)
-            known = state["auditkit"] == "key" and state["v"] == 1 and state["mode"] == "ordinary"
-            sound = known and all(len(bytes.fromhex(state[k])) == 32 for k in ("root", "sign", "current"))
-            sound = sound and type(state["n"]) is int and state["n"] >= 0 and type(state["store"]) is str
-        except (ValueError, KeyError, TypeError):
-            sound = False
-        if not sound:
-            # The content is not shown: it may be a damaged file that still holds the key.
+        state = _parse(data)
+        if state is None:
+            # Neither the content nor the error of its parser is told: both may hold the key.
             raise KeyMismatch(
-                f"expected an auditkit key file of version 1 at {path}, found something else: "
-                "restore it from its backup, or name the right file with key_file= or $AUDITKIT_KEY_FILE"
+                f"expected an auditkit key file (v 1, mode {ORDINARY}, {FORWARD_SECURE} or {OFFLINE}) at {path}, "
+                "found something else: restore it from its backup, or name the right file with key_file= or "
+                "$AUDITKIT_KEY_FILE"
             )
-        return {key: state[key] for key in ("store", "root", "sign", "n", "current")}
+        return state
+
+    def _load_writable(self, path: Path) -> dict[str, Any]:
+        """Read the file as one that numbers are drawn from.
+
+        Raises:
+            KeyProblem: If it is an offline one.
+        """
+        state = self._load(path)
+        if state["mode"] == OFFLINE:
+            raise KeyProblem(
+                f"expected the key file that the store's machine records and seals with, found its offline root at "
+                f"{self.path}, which only verifies: keep it away from that machine"
+            )
+        return state
 
     def draw(self) -> tuple[int, bytes]:
         """Take the next ``n`` and K[n] under a lock on the key file.
@@ -159,11 +193,11 @@ class KeyFile:
         """
         with _explain_unwritable(self.path), _hold_key(self.path):
             path = _clear(self.path)
-            state: dict[str, object] = {**self._load(path)}
-            n, key = int(str(state["n"])), bytes.fromhex(str(state["current"]))
+            state = self._load_writable(path)
+            n, key = int(state["n"]), bytes.fromhex(state["current"])
             state["n"] = n + 1
             state["current"] = ratchet_key(key).hex()
-            durable.replace_file(path, self._dump(state))
+            durable.replace_file(path, _dump(state))
         return n, key
 
     def check_drawing(self) -> None:
@@ -173,19 +207,72 @@ class KeyFile:
         one that its owner made immutable. A full disk is no reason not to start: events wait until it has room.
 
         Raises:
-            KeyProblem: If the file can't be replaced, or isn't a key file any more.
+            KeyProblem: If the file can't be replaced, or isn't a key file that numbers are drawn from any more.
         """
         with suppress(OSError), _explain_unwritable(self.path), _hold_key(self.path):
             path = _clear(self.path)
-            durable.replace_file(path, self._dump({**self._load(path)}))
+            durable.replace_file(path, _dump(self._load_writable(path)))
+
+    def renew(self, keep_root: KeepRoot | None = None, *, root: bool = True, sign: bool = True) -> None:
+        """Put a new random root, a new signing key or both in the place of the old ones.
+
+        The old signing key stays until `retire` is called: the ledger has to say first that it was replaced.
+
+        Args:
+            keep_root: For a forward-secure file: what puts the new root away, before the old key is gone.
+            root: Whether the root is renewed: the next number to be drawn is the first under the new one.
+            sign: Whether the signing key is renewed.
+
+        Raises:
+            KeyProblem: If it is an offline file, an earlier renewal isn't in the ledger yet, or it can't be written.
+            UsageError: If nothing takes the new root of a forward-secure file.
+        """
+        with _explain_unwritable(self.path), _hold_key(self.path):
+            path = _clear(self.path)
+            state = self._load_writable(path)
+            if "retiring" in state:
+                raise KeyProblem(
+                    f"expected a key file whose last renewal stands in the ledger at {self.path}, found one that was "
+                    "interrupted: seal the store first (auditkit seal), which finishes it"
+                )
+            if root:
+                self._renew_root(state, keep_root)
+            if sign:
+                state["retiring"], state["sign"] = state["sign"], secrets.token_hex(32)
+            durable.replace_file(path, _dump(state))
+
+    def _renew_root(self, state: dict[str, Any], keep_root: KeepRoot | None) -> None:
+        fresh, n = secrets.token_bytes(32), int(state["n"])
+        state["current"] = fresh.hex()
+        if state["mode"] == ORDINARY:
+            state["renewed"] = [*state.get("renewed", ()), [n, fresh.hex()]]
+            return
+        if keep_root is None:
+            raise UsageError("expected somewhere to put the new root of a forward-secure key file, found nothing")
+        keep_root(n, fresh)
+        state |= {"n": n + 1, "current": ratchet_key(fresh).hex(), "skipped": [*state["skipped"], n]}
+
+    def retire(self) -> None:
+        """Forget the signing key that was replaced, as the ledger now says so."""
+        with _explain_unwritable(self.path), _hold_key(self.path):
+            path = _clear(self.path)
+            state = self._load_writable(path)
+            if state.pop("retiring", None) is not None:
+                durable.replace_file(path, _dump(state))
 
     def find(self, numbers: Iterable[int]) -> dict[int, bytes]:
-        """Give K[n] for each number that can have been drawn, by ratcheting the root: a microsecond a step."""
-        limit = max(int(self._load(self.path)["n"]), MAX_NUMBER)
+        """Give K[n] for each number that can have been drawn, by ratcheting its root: a microsecond a step."""
+        state = self._load(self.path)
+        limit = max(int(state.get("n", 0)), MAX_NUMBER)
         wanted = sorted(number for number in set(numbers) if 0 <= number < limit)
         found: dict[int, bytes] = {}
-        n, key = 0, self._root
+        roots = _list_roots(state)
+        n, key = -1, b""
         for number in wanted:
+            while roots and roots[0][0] <= number:
+                n, key = roots.pop(0)
+            if n < 0:
+                continue
             while n < number:
                 key = ratchet_key(key)
                 n += 1
@@ -193,18 +280,106 @@ class KeyFile:
         return found
 
     def count_drawn(self, store: str) -> int | None:
-        """Say how many keys were drawn, None if the file was made for another store and may serve several."""
+        """Say how many keys were drawn, None if the file doesn't count them, or not for this store alone."""
         state = self._load(self.path)
-        return int(state["n"]) if state["store"] == store else None
+        return int(state["n"]) if state["store"] == store and "n" in state else None
+
+    def list_roots(self) -> list[tuple[int, bytes]]:
+        """List the roots as ``(n, K[n])``; none of a forward-secure file."""
+        return _list_roots(self._load(self.path))
+
+    def list_skipped(self) -> list[int]:
+        """List the numbers that nobody signs with: those of the roots that lie offline."""
+        state = self._load(self.path)
+        return [n for n, _ in _list_roots(state)] if state["mode"] == OFFLINE else list(state.get("skipped", ()))
 
     @property
     def signing_seed(self) -> bytes:
-        """Seed of the Ed25519 key that signs checkpoints, 32 bytes."""
-        return self._sign
+        """Seed of the Ed25519 key that signs checkpoints, 32 bytes.
+
+        Raises:
+            KeyProblem: If it is an offline file, which has none.
+        """
+        return bytes.fromhex(self._load_writable(self.path)["sign"])
+
+    @property
+    def retiring_seed(self) -> bytes | None:
+        """Seed of the key that signed them before, while the ledger doesn't say yet that it was replaced."""
+        retiring = self._load(self.path).get("retiring")
+        return None if retiring is None else bytes.fromhex(retiring)
 
     def to_secret(self) -> dict[str, str]:
         """Describe the source to a child process: only the file's path."""
         return {"key_file": str(self.path)}
+
+
+def format_offline(store: str, roots: Sequence[tuple[int, bytes]]) -> bytes:
+    """Print an offline key file: what a forward-secure store is verified with, and its machine doesn't keep."""
+    return _dump({"mode": OFFLINE, "store": store, "roots": [[n, root.hex()] for n, root in roots]})
+
+
+def keep_offline(path: Path, store: str) -> KeepRoot:
+    """Make what puts roots into an offline key file: a new one for a first root, the store's own for a later one.
+
+    Args:
+        path: Where the file lies or is to lie, on a medium that is taken away afterwards.
+        store: Id of the store.
+
+    Returns:
+        What `KeyFile.create` and `KeyFile.renew` take. It raises `KeyProblem` if another file is there, and
+        `KeyMismatch` if it is no offline file of this store.
+    """
+    path = path.absolute()
+
+    def keep(n: int, root: bytes) -> None:
+        with _explain_unwritable(path):
+            if n == 0:
+                durable.make_folder(path.parent)
+                if not durable.create_file(path, format_offline(store, [(0, root)])):
+                    raise KeyProblem(f"expected no file at {path} yet, found one: name another for the root")
+                return
+            held = KeyFile(path)
+            if held.mode != OFFLINE or held.store != store:
+                raise KeyMismatch(
+                    f"expected the offline key file of store {store} at {path}, to which the new root is added, found "
+                    f"a {held.mode} one of store {held.store}: name the file that `auditkit keys init` wrote"
+                )
+            durable.replace_file(_resolve(path), format_offline(store, [*held.list_roots(), (n, root)]))
+
+    return keep
+
+
+def _dump(state: dict[str, Any]) -> bytes:
+    return orjson.dumps({"auditkit": "key", "v": 1, **state}, option=orjson.OPT_INDENT_2) + b"\n"
+
+
+def _parse(data: bytes) -> dict[str, Any] | None:
+    """Read what a key file holds, without ``auditkit`` and ``v``; None if it isn't one."""
+    try:
+        fields = orjson.loads(data)
+        if fields.pop("auditkit") != "key" or fields.pop("v") != 1 or type(fields["store"]) is not str:
+            return None
+        known = {"mode", "store", *_PRESENT_KEYS[fields["mode"]]}
+        if not known - _OPTIONAL_KEYS <= set(fields):
+            return None
+        state: dict[str, Any] = {key: fields[key] for key in fields if key in known}
+        roots = [n for n, _ in _list_roots(state)]
+        numbers = [*roots, *state.get("skipped", ()), *([state["n"]] if "n" in state else [])]
+        sound = all(type(n) is int and n >= 0 for n in numbers) and roots == sorted(set(roots))
+        seeds = [state[key] for key in ("sign", "current", "retiring") if key in state]
+        sound = sound and all(len(bytes.fromhex(seed)) == 32 for seed in seeds)
+        sound = sound and all(len(root) == 32 for _, root in _list_roots(state))
+        sound = sound and (bool(roots) or type(state["key_id"]) is str)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return state if sound else None
+
+
+def _list_roots(state: dict[str, Any]) -> list[tuple[int, bytes]]:
+    listed = state.get("roots", [])
+    if state["mode"] == ORDINARY:
+        listed = [[0, state["root"]], *state.get("renewed", ())]
+    return [(n, bytes.fromhex(root)) for n, root in listed]
 
 
 def read_secret(description: dict[str, str]) -> Keys:

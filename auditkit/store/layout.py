@@ -9,6 +9,7 @@
       quarantine/                      what could not be believed, kept for a person to look at
       events/date=2026-11-23/*.parquet sealed segments
       ledger/00000001.commit           signed commits
+      anchors/00000001.note            a commit's checkpoint with what witnesses signed; .tsr: time stamps of it
       seal.lock                        held by the one process that seals
 """
 
@@ -29,9 +30,10 @@ _COMMIT = re.compile(r"(\d{8})\.commit", re.ASCII)
 _SEGMENT = re.compile(r"events/date=(\d{4}-\d{2}-\d{2})/([0-9a-f]{16})\.parquet", re.ASCII)
 _PARTITION = re.compile(r"date=\d{4}-\d{2}-\d{2}", re.ASCII)
 _STAGED = re.compile(r"(writing-\d+-\d+|[0-9a-f]{16})\.parquet", re.ASCII)
+_ANCHOR = re.compile(r"\d{8}\.(note|[0-9a-f]{16}\.tsr)", re.ASCII)
 _STORE = re.compile(r"[a-z2-7]{16}")
 
-FOLDERS: Final = ("journal", "staging", "quarantine", "events", "ledger")
+FOLDERS: Final = ("journal", "staging", "quarantine", "events", "ledger", "anchors")
 """Folders of a store."""
 
 _EPOCH_DAY: Final = date(1970, 1, 1)
@@ -200,6 +202,8 @@ def is_known_name(folder: str, name: str) -> bool:
         return read_commit_name(name) is not None
     if folder == "staging":
         return is_staged_name(name)
+    if folder == "anchors":
+        return _ANCHOR.fullmatch(name) is not None
     if folder == "events":
         return _PARTITION.fullmatch(name) is not None
     return folder == "quarantine" or name in ("store.json", "seal.lock", *FOLDERS)
@@ -229,6 +233,7 @@ class Layout:
         self.quarantine = root / "quarantine"
         self.events = root / "events"
         self.ledger = root / "ledger"
+        self.anchors = root / "anchors"
         self.seal_lock = root / "seal.lock"
 
     def __repr__(self) -> str:
@@ -241,6 +246,14 @@ class Layout:
     def commit(self, number: int) -> Path:
         """Say where a ledger commit lies."""
         return self.ledger / name_commit(number)
+
+    def cosigned(self, number: int) -> Path:
+        """Say where the checkpoint of a commit lies with what witnesses have added to it."""
+        return self.anchors / f"{number:08}.note"
+
+    def timestamp(self, number: int, digest: str) -> Path:
+        """Say where a time stamp of a commit's checkpoint lies, by the SHA-256 of its own bytes."""
+        return self.anchors / f"{number:08}.{digest[:16]}.tsr"
 
     def segment(self, name: str) -> Path:
         """Say where a segment lies, from its name in the ledger."""

@@ -5,7 +5,7 @@ A commit is one JSON line, a newline, and a signed note (C2SP) with the checkpoi
     {"v":1,"store":…,"n":7,"time":…,"key_n":12,"why":"seal","detail":null,"prev_root":"…","first_leaf":4711,
      "add":[{"path":…,"sha256":…,"bytes":…,"rows":…,"time_min":…,"time_max":…,"leaves":[[first,count,[nodes]]],
              "runs":[[writer,first,last,prev,link,closed]]}],
-     "remove":[],"retired":[],"erased":[],"keys":null,"state":null,"mac":"…"}
+     "remove":[path],"retired":[{"path":…,"policy":…,"numbers":[…]}],"erased":[],"keys":null,"state":null,"mac":"…"}
 
 Its MAC is HMAC-SHA-256 under C[key_n] over the line without the MAC. The tree takes the leaves of the new events in
 the order they were added, then the leaf of the commit's own line. A commit is published by link(2): of several
@@ -17,7 +17,7 @@ from __future__ import annotations
 import hmac
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ import orjson
 from auditkit import note, tree
 from auditkit.errors import StoreDamaged
 from auditkit.event import FORMAT, MAX_INTEGER, MAX_TIME_US, MIN_TIME_US, hash_line, join_line, split_line
-from auditkit.keys import Keys, derive_commit_key
+from auditkit.keys import derive_commit_key
 from auditkit.store import durable
 from auditkit.store.description import read_description
 from auditkit.store.layout import Layout, is_store_name, read_commit_name, read_segment_name, read_writer_day
@@ -36,6 +36,7 @@ COMMIT_KEYS: Final = (
     "v", "store", "n", "time", "key_n", "why", "detail", "prev_root", "first_leaf", "add", "remove", "retired",
     "erased", "keys", "state",
 )  # fmt: skip
+RETIREMENT_KEYS: Final = ("path", "policy", "numbers")
 SEGMENT_ENTRY_KEYS: Final = ("path", "sha256", "bytes", "rows", "time_min", "time_max", "leaves", "runs")
 
 _DIGITS: Final = re.compile("[0-9a-f]{64}")
@@ -99,6 +100,44 @@ class SegmentEntry:
         }
 
 
+@dataclass(frozen=True)
+class Retirement:
+    """A segment that was removed with authority, as its removal's commit says.
+
+    Attributes:
+        path: The segment.
+        policy: Why it was removed, in the words of whoever did it.
+        numbers: Which keys its writers signed with, as far as their first events said so: nobody can look any more.
+    """
+
+    path: str
+    policy: str
+    numbers: tuple[int, ...]
+
+    def to_fields(self) -> dict[str, Any]:
+        """Give the retirement as it stands in a commit."""
+        return {"path": self.path, "policy": self.policy, "numbers": list(self.numbers)}
+
+
+@dataclass(frozen=True)
+class RetiredSegment:
+    """What the ledger knows of a segment that it removed.
+
+    Attributes:
+        entry: The segment as it was listed.
+        commit: Number of the commit that removed it.
+        time: When that was made, microseconds since 1970.
+        policy: Why it was removed.
+        numbers: Which keys its writers signed with.
+    """
+
+    entry: SegmentEntry
+    commit: int
+    time: int
+    policy: str
+    numbers: tuple[int, ...]
+
+
 def _closed(run: Run) -> bool | int:
     """Print a run's end: true if its writer signed it, the dropped count behind a gap event, otherwise false."""
     return True if run.closed else (run.next - run.last if run.next != run.last + 1 else False)
@@ -119,6 +158,7 @@ class Commit:
         add: Segments that come in.
         remove: Paths of segments that go out.
         keys: The verifier key from here on, if it changes: ``{old, new, old_signature}``.
+        retired: Why each of those goes out, in the same order.
         line: The JSON line as published.
         mac: Its MAC.
         checkpoint: The signed note as published.
@@ -135,6 +175,7 @@ class Commit:
     add: tuple[SegmentEntry, ...]
     remove: tuple[str, ...]
     keys: dict[str, str | None] | None
+    retired: tuple[Retirement, ...] = ()
     line: bytes = b""
     mac: bytes = b""
     checkpoint: str = ""
@@ -162,6 +203,7 @@ class LedgerState:
         nodes: Nodes that cover it.
         heads: Where each writer's chain has got to.
         segments: The live segments by path.
+        retired: The segments that were removed with authority, by path.
         verifier_key: The public key its notes should be signed with, as the ledger says.
         checkpoint: The newest signed note.
         time: When the newest commit was made, microseconds since 1970.
@@ -173,6 +215,7 @@ class LedgerState:
     nodes: tuple[bytes, ...] = ()
     heads: dict[str, Head] = field(default_factory=dict)
     segments: dict[str, SegmentEntry] = field(default_factory=dict)
+    retired: dict[str, RetiredSegment] = field(default_factory=dict)
     verifier_key: str | None = None
     checkpoint: str | None = None
     time: int = 0
@@ -215,8 +258,8 @@ def check_commit(state: LedgerState, commit: Commit) -> list[str]:
     place = commit.first_leaf
     heads: dict[str, Head] = {}
     for entry in commit.add:
-        if entry.path in state.segments:
-            faults.append(f"expected a new segment, found {entry.path}, which is live already")
+        if entry.path in state.segments or entry.path in state.retired:
+            faults.append(f"expected a new segment, found {entry.path}, which was added before")
         if [(r.first, r.count) for r in entry.leaves] != [(place, entry.rows)]:
             faults.append(f"expected {entry.path} to hold the {entry.rows} leaves from {place}")
         place += entry.rows
@@ -232,22 +275,47 @@ def check_commit(state: LedgerState, commit: Commit) -> list[str]:
     faults.extend(
         f"expected to remove a live segment, found {path}" for path in commit.remove if path not in state.segments
     )
+    if commit.remove != tuple(retirement.path for retirement in commit.retired):
+        faults.append(
+            f"expected a reason for each of the {len(commit.remove)} segments it removes, found "
+            f"{len(commit.retired)} for others"
+        )
+    faults.extend(_check_keys(state, commit))
     return faults
+
+
+def _check_keys(state: LedgerState, commit: Commit) -> Iterator[str]:
+    """Find what is wrong with the verifier key a commit names; `auditkit.store.keychange` checks its signature."""
+    if state.verifier_key is None:
+        if commit.number == 1 and (commit.keys is None or commit.keys["old"] or commit.keys["old_signature"]):
+            yield "expected the first commit to name the store's public key and no older one, found otherwise"
+    elif commit.keys is not None and commit.keys["old"] != state.verifier_key:
+        yield f"expected a change of the public key {state.verifier_key}, found one of {commit.keys['old']!s:.200}"
+
+
+def list_verifier_keys(state: LedgerState, commit: Commit) -> list[str]:
+    """List the public keys under which a commit's note must hold: the one in force, at a change the new one too."""
+    new = commit.keys["new"] if commit.keys is not None else None
+    return [key for key in (state.verifier_key, new) if key is not None]
 
 
 def apply_commit(state: LedgerState, commit: Commit) -> LedgerState:
     """Compute the state after a commit; whether it is the right one is `check_commit`'s matter."""
-    return advance(replace(state, heads=dict(state.heads), segments=dict(state.segments)), commit)
+    copied = replace(state, heads=dict(state.heads), segments=dict(state.segments), retired=dict(state.retired))
+    return advance(copied, commit)
 
 
 def advance(state: LedgerState, commit: Commit) -> LedgerState:
-    """Do as `apply_commit`, and use the given state up: the new one takes its heads and segments over and changes them.
+    """Do as `apply_commit`, and use the given state up: the new one takes its dictionaries over and changes them.
 
     Copying them for each commit would make reading a ledger quadratic in its commits.
     """
     size, nodes = _extend_tree(state, commit)
+    reasons = {retirement.path: retirement for retirement in commit.retired}
     for path in commit.remove:
-        state.segments.pop(path, None)
+        removed, why = state.segments.pop(path, None), reasons.get(path)
+        if removed is not None and why is not None:
+            state.retired[path] = RetiredSegment(removed, commit.number, commit.time, why.policy, why.numbers)
     for entry in commit.add:
         state.segments[entry.path] = entry
         for run in entry.runs:
@@ -282,14 +350,14 @@ def compute_checkpoint(state: LedgerState, commit: Commit) -> note.Checkpoint:
     return note.Checkpoint(state.origin, size, tree.compute_root(size, nodes))
 
 
-def make_commit(state: LedgerState, commit: Commit, keys: Keys, key: bytes) -> Commit:
+def make_commit(state: LedgerState, commit: Commit, key: bytes, seeds: Sequence[bytes]) -> Commit:
     """Print, authenticate and sign a commit that follows a state.
 
     Args:
         state: What the ledger says before it.
         commit: Its content; ``key_n`` says which key of the ratchet ``key`` is.
-        keys: The store's keys, for the note.
         key: K[key_n].
+        seeds: Seeds of the keys that sign its note: the one in force, at a change the old and the new one.
 
     Returns:
         The commit with its line, MAC and note.
@@ -306,7 +374,7 @@ def make_commit(state: LedgerState, commit: Commit, keys: Keys, key: bytes) -> C
         "first_leaf": commit.first_leaf,
         "add": [entry.to_fields() for entry in commit.add],
         "remove": list(commit.remove),
-        "retired": [],
+        "retired": [retirement.to_fields() for retirement in commit.retired],
         "erased": [],
         "keys": commit.keys,
         "state": None,
@@ -315,7 +383,8 @@ def make_commit(state: LedgerState, commit: Commit, keys: Keys, key: bytes) -> C
     mac = hmac.digest(derive_commit_key(key, state.store), body, "sha256")
     made = replace(commit, line=join_line(body, mac), mac=mac, store=state.store)
     text = note.format_checkpoint(compute_checkpoint(state, made))
-    return replace(made, checkpoint=note.sign_note(text, state.origin, keys.signing_seed))
+    signatures = [note.sign_text(text, state.origin, seed) for seed in seeds]
+    return replace(made, checkpoint=note.format_note(text, signatures))
 
 
 def verify_mac(commit: Commit, store: str, key: bytes) -> bool:
@@ -356,7 +425,7 @@ def parse_commit(data: bytes, source: str = "commit") -> Commit:
         note.parse_note(checkpoint, source=source)
         _expect(type(fields["why"]) is str, "a word as why")
         _expect(fields["detail"] is None or type(fields["detail"]) is str, "text or null as detail")
-        _expect(fields["retired"] == [] and fields["erased"] == [], "nothing retired or erased in this version")
+        _expect(fields["erased"] == [], "nothing erased in this version")
         keys = fields["keys"]
         _expect(
             keys is None
@@ -369,7 +438,8 @@ def parse_commit(data: bytes, source: str = "commit") -> Commit:
             "keys or null",
         )
         _expect(fields["state"] is None or bool(_hash(fields["state"])), "a hash or null as state")
-        _expect(isinstance(fields["add"], list) and isinstance(fields["remove"], list), "lists as add and remove")
+        lists = ("add", "remove", "retired")
+        _expect(all(isinstance(fields[key], list) for key in lists), f"lists as {', '.join(lists)}")
         return Commit(
             number=_integer(fields["n"]),
             time=_time(fields["time"]),
@@ -381,6 +451,7 @@ def parse_commit(data: bytes, source: str = "commit") -> Commit:
             add=tuple(_parse_entry(entry) for entry in fields["add"]),
             remove=tuple(_segment_path(path) for path in fields["remove"]),
             keys=keys,
+            retired=tuple(_parse_retirement(retirement) for retirement in fields["retired"]),
             line=line,
             mac=mac,
             checkpoint=checkpoint,
@@ -426,6 +497,12 @@ def _segment_path(value: object) -> str:
     if not isinstance(value, str) or read_segment_name(value) is None:
         raise StoreDamaged(f"expected a segment's path, found {str(value)[:200]!r}")
     return value
+
+
+def _parse_retirement(fields: Any) -> Retirement:
+    _expect(isinstance(fields, dict) and tuple(fields) == RETIREMENT_KEYS, f"the keys {RETIREMENT_KEYS}")
+    _expect(isinstance(fields["policy"], str) and isinstance(fields["numbers"], list), "a policy and numbers")
+    return Retirement(_segment_path(fields["path"]), fields["policy"], tuple(map(_integer, fields["numbers"])))
 
 
 def _parse_entry(fields: Any) -> SegmentEntry:
@@ -500,8 +577,12 @@ def read_commits(layout: Layout, after: int = 0) -> Iterator[Commit]:
         yield read_commit(layout, expected if number != expected else number)
 
 
+Judge = Callable[[LedgerState, Commit], Iterable[str]]
+"""Finds more that is wrong with a commit than `check_commit` does."""
+
+
 def load_state(
-    layout: Layout, store: str, state: LedgerState | None = None, *, keys: Keys | None = None
+    layout: Layout, store: str, state: LedgerState | None = None, *, judge: Judge | None = None
 ) -> LedgerState:
     """Compute what the ledger says now.
 
@@ -509,25 +590,18 @@ def load_state(
         layout: The store's paths.
         store: Id of the store.
         state: An earlier state to go on from.
-        keys: With the store's keys, every commit's MAC is checked: nobody continues a ledger that somebody else made.
+        judge: What else is checked of each commit.
 
     Raises:
-        StoreDamaged: If a commit is missing, unreadable, doesn't follow the one before, or isn't authentic, or if none
+        StoreDamaged: If a commit is missing, unreadable, doesn't follow the one before, or is judged wrong, or if none
             is left of a store that was sealed.
     """
     state = state or LedgerState(store)
     if not state.number and not list_commits(layout):
         _refuse_lost_ledger(layout)
-    commits: Iterable[Commit] = read_commits(layout, state.number)
-    found: dict[int, bytes] = {}
-    if keys is not None:
-        commits = list(commits)
-        found = keys.find(commit.key_n for commit in commits)
     follow = apply_commit
-    for commit in commits:
-        faults = check_commit(state, commit)
-        if keys is not None and not (commit.key_n in found and verify_mac(commit, store, found[commit.key_n])):
-            faults.append("expected the MAC of the store's key, found another")
+    for commit in read_commits(layout, state.number):
+        faults = [*check_commit(state, commit), *(judge(state, commit) if judge is not None else ())]
         if faults:
             raise StoreDamaged(
                 f"ledger/{layout.commit(commit.number).name}: {faults[0]}: `auditkit integrity` lists all"

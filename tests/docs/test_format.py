@@ -220,7 +220,7 @@ def test_the_example_is_what_auditkit_makes() -> None:
         key = keys.ratchet_key(k1) if n == 2 else k1
         assert ledger.check_commit(state, commit) == []
         assert ledger.verify_mac(commit, STORE, key)
-        assert ledger.format_commit(ledger.make_commit(state, commit, ExampleKeys(), key)) == stored
+        assert ledger.format_commit(ledger.make_commit(state, commit, key, [ExampleKeys().signing_seed])) == stored
         state = ledger.apply_commit(state, commit)
         assert state.root.hex() == read_values(f"tree.{n}")["root"]
         assert note.verify_note(note.parse_note(commit.checkpoint), state.verifier_key or "")
@@ -259,7 +259,7 @@ def write_example(folder: Path) -> tuple[Layout, Path]:
         page = told.add[0]
         assert dataclasses.replace(entry, path=page.path, sha256=page.sha256, bytes=page.bytes) == page
         commit = dataclasses.replace(told, add=(entry,), prev_root=ledger_state.root)
-        commit = ledger.make_commit(ledger_state, commit, ExampleKeys(), bytes.fromhex(KEYS[f"K[{n}]"]))
+        commit = ledger.make_commit(ledger_state, commit, bytes.fromhex(KEYS[f"K[{n}]"]), [ExampleKeys().signing_seed])
         layout.segment(entry.path).parent.mkdir(exist_ok=True)
         writer.path.rename(layout.segment(entry.path))
         assert ledger.publish_commit(layout, commit)

@@ -81,8 +81,9 @@ class Site:
     def open(self) -> AuditTrail:
         return auditkit.open(self.path, key_file=self.key_file)
 
-    def verify(self, *, deep: bool = True) -> Verification:
-        return self.open().verify(deep=deep)
+    def verify(self, *, deep: bool = True, pin: bool = False) -> Verification:
+        """Verify the store by itself: copies of one store, changed in different ways, aren't each other's future."""
+        return self.open().verify(deep=deep, pin=pin)
 
     def seal(self) -> SealResult:
         return self.open().seal()

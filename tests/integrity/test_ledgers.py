@@ -139,7 +139,7 @@ def test_a_commit_made_with_another_key_is_found(site: Site) -> None:
     for number in (1, 2):
         state = ledger.apply_commit(state, ledger.read_commit(site.layout, number))
     mallory = GivenKey("mallory's own secret")
-    forged = ledger.make_commit(state, replace(commit, detail="forged"), mallory, mallory.draw()[1])
+    forged = ledger.make_commit(state, replace(commit, detail="forged"), mallory.draw()[1], [mallory.signing_seed])
     path.write_bytes(ledger.format_commit(forged))
     verification = site.verify()
     check_accused(site, verification, 3)

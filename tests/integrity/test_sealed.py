@@ -50,7 +50,9 @@ def change_entry(site: Site, change: Callable[[SegmentEntry], SegmentEntry]) -> 
     commit = ledger.read_commit(site.layout, 1)
     (entry,) = commit.add
     key = site.keys.find([commit.key_n])[commit.key_n]
-    changed = ledger.make_commit(LedgerState(site.store_id), replace(commit, add=(change(entry),)), site.keys, key)
+    changed = ledger.make_commit(
+        LedgerState(site.store_id), replace(commit, add=(change(entry),)), key, [site.keys.signing_seed]
+    )
     site.commits()[0].write_bytes(ledger.format_commit(changed))
 
 
@@ -205,7 +207,7 @@ def seal_by_hand(site: Site, chain: Chain, day: date) -> None:
     keys = {"old": None, "new": note.format_verifier_key(f"auditkit/{site.store_id}", public), "old_signature": None}
     state = LedgerState(site.store_id)
     commit = Commit(1, at(WEDNESDAY), number, "seal", None, state.root, 0, (entry,), (), keys)
-    ledger.publish_commit(site.layout, ledger.make_commit(state, commit, site.keys, key))
+    ledger.publish_commit(site.layout, ledger.make_commit(state, commit, key, [site.keys.signing_seed]))
     chain.path.unlink()
 
 

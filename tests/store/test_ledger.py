@@ -71,7 +71,7 @@ def make_commits(draw: st.DrawFn) -> Commit:
         remove=tuple(name_segment(draw(st.dates()), draw(HASHES).hex()) for _ in range(draw(st.integers(0, 2)))),
         keys=draw(st.none() | st.just({"old": None, "new": "auditkit/x+00000000+AA==", "old_signature": None})),
     )
-    return ledger.make_commit(state, commit, KEYS, KEYS.draw()[1])
+    return ledger.make_commit(state, commit, KEYS.draw()[1], [KEYS.signing_seed])
 
 
 @settings(max_examples=150)
@@ -209,7 +209,9 @@ def test_a_number_is_published_once(published: Sample, tmp_path: Path) -> None:
     layout.ledger.mkdir()
     state = LedgerState(STORE)
     commits = [
-        ledger.make_commit(state, Commit(1, number, 0, "seal", None, state.root, 0, (), (), None), KEYS, KEYS.draw()[1])
+        ledger.make_commit(
+            state, Commit(1, number, 0, "seal", None, state.root, 0, (), (), None), KEYS.draw()[1], [KEYS.signing_seed]
+        )
         for number in range(16)
     ]
     won: list[int] = []

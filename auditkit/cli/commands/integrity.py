@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from auditkit.cli.declarations import Exit, Settings, command, option, range_options, resolve_range
 
@@ -27,24 +30,70 @@ if TYPE_CHECKING:
             "for a machine, notes count as findings",
         ),
         ("auditkit integrity --since 7d --key-file /media/usb/audit.key", "one week, with a given key"),
+        ("auditkit integrity --against report.html", "nothing is gone that this report knew of"),
+        ("auditkit integrity --public-key audit.pub", "what is sealed, without any secret"),
     ),
 )
 @option("--fast", is_flag=True, help="Check files, ledger and journals, not each sealed event.")
 @option("--strict", is_flag=True, help="Exit with 1 for notes too, such as a tail that nothing vouches for yet.")
+@option(
+    "--against",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A checkpoint kept outside the store, or a file with some: a report, a mail, a receipt. Several can be given.",
+)
+@option(
+    "--public-key",
+    metavar="KEY",
+    help="The store's public key, or a file that holds it, instead of the secret: from a source outside the store.",
+)
+@option("--no-pin", is_flag=True, help="Neither compare with what you saw at the last verification nor remember it.")
+@option(
+    "--repin", is_flag=True, help="Remember it without comparing: once, after you restored the store from a backup."
+)
 @range_options
-def run(settings: Settings, fast: bool, strict: bool, since: str | None, until: str | None, tz: str) -> int:
+def run(
+    settings: Settings,
+    fast: bool,
+    strict: bool,
+    against: tuple[Path, ...],
+    public_key: str | None,
+    no_pin: bool,
+    repin: bool,
+    since: str | None,
+    until: str | None,
+    tz: str,
+) -> int:
     """Check whether the record is what was written: nothing changed, removed, reordered or put in.
+
+    It is also compared with the newest checkpoint you saw at an earlier verification, which is kept in your own state
+    folder: so a store that was cut, or replaced by an older copy, is found.
 
     Exits with 0 if the record is sound, 1 if there are findings, 3 if a partition or key is missing, so that
     it can't be said.
     """
+    from auditkit.cli.inputs import read_public_key
+    from auditkit.errors import UsageError
     from auditkit.times import find_zone
+
+    if no_pin and repin:
+        raise UsageError("expected --no-pin or --repin, found both: give one")
 
     zone = find_zone(tz)
     span = resolve_range(settings, since, until, zone)
     trail = settings.open_trail()
     with _show_progress(settings.terminal, "checking files" if fast else "checking events") as progress:
-        verification = trail.verify(deep=not fast, since=span.since, until=span.until, progress=progress)
+        verification = trail.verify(
+            deep=not fast,
+            since=span.since,
+            until=span.until,
+            progress=progress,
+            public_key=None if public_key is None else read_public_key(public_key, trail.store_id),
+            against=against,
+            pin=not no_pin,
+            repin=repin,
+        )
     if settings.format == "json":
         _write_json(verification)
     elif settings.format == "csv":
@@ -93,6 +142,8 @@ def print_verification(terminal: Terminal, verification: Verification, zone: tzi
     if verification.ok and doubts:
         style = "bold yellow"
     line = make_text(word, style)
+    if verification.ok and verification.commit and not verification.anchored:
+        line.append(", its tail unanchored", "default not bold")
     if count:
         line.append(f": {count_things(count, 'finding')}", "default not bold")
     if doubts:
@@ -103,7 +154,8 @@ def print_verification(terminal: Terminal, verification: Verification, zone: tzi
         ("depth", "every event" if verification.deep else "files, ledger and journals; not each sealed event"),
         ("span", f"{show_time(verification.first, zone)} to {show_time(verification.last, zone)} {zone}"),
         ("store", show_text(verification.store_id)),
-        ("key", "not at hand" if verification.key_id is None else show_text(verification.key_id)),
+        ("key", _tell_key(verification)),
+        ("anchors", _tell_anchors(verification)),
         ("took", format_duration(verification.duration)),
     ]
     for name, text in facts:
@@ -144,6 +196,22 @@ def print_verification(terminal: Terminal, verification: Verification, zone: tzi
         terminal.out.print(make_text("Checkpoint, to be kept outside the store", "bold"))
         text = printable_lines(verification.checkpoint.rstrip())
         terminal.out.print(make_text(text, "dim"), soft_wrap=True)
+
+
+def _tell_key(verification: Verification) -> str:
+    from auditkit.cli.cells import show_text
+
+    if verification.key_id is not None:
+        return show_text(verification.key_id)
+    return "not at hand" if verification.public_key is None else "the public key alone: what is sealed"
+
+
+def _tell_anchors(verification: Verification) -> str:
+    """Say what vouches from outside that nothing newer was cut off."""
+    from auditkit.cli.cells import show_text
+
+    told = [f"{show_text(anchor.source)}: {anchor.status.replace('_', ' ')}" for anchor in verification.anchors]
+    return "; ".join(dict.fromkeys(told)) or "none: nothing outside the store tells whether its end was cut off"
 
 
 def _count_checked(verification: Verification) -> str:

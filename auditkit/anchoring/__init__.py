@@ -1,0 +1,1 @@
+"""Anchoring: the newest checkpoint kept where whoever may change the store can't reach it."""

@@ -1,0 +1,59 @@
+"""Values that an option takes as they are, or the name of a file that holds them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from auditkit.errors import UsageError
+from auditkit.store.durable import read_regular
+
+_MAX_BYTES = 64 << 10
+
+
+def read_public_key(given: str, store: str | None = None) -> str:
+    """Read a public key: the verifier key itself, or a file that holds it, ``store.json`` included.
+
+    Args:
+        given: What the option was given.
+        store: Id of the store whose key is looked for, None for any store.
+
+    Returns:
+        The verifier key.
+
+    Raises:
+        UsageError: If it is neither.
+
+    Example:
+        >>> read_public_key("auditkit/k3f9+b1c5c8cc+ATtqJ7zOtqQtYqOo0CpvDXNlUhV3HeJDpjrASKGLWdop")[:13]
+        'auditkit/k3f9'
+    """
+    if given.startswith("auditkit/") and "+" in given:
+        return given.strip()
+    wanted = "auditkit/" if store is None else f"auditkit/{store}"
+    try:
+        text = read_regular(Path(given), "a public key", _MAX_BYTES, UsageError, follow=True).decode()
+    except OSError as error:
+        raise UsageError(
+            f"expected a public key ({wanted}+…) or a file that holds it, found {given!a:.100} ({error.strerror}): "
+            "`auditkit keys export-public` writes one"
+        ) from error
+    except UnicodeDecodeError:
+        text = ""
+    found = _read_store_json(text)
+    for line in [found] if found else text.splitlines():
+        if line.strip().startswith(f"{wanted}+" if store else wanted):
+            return line.strip()
+    raise UsageError(
+        f"expected a line with the public key {wanted}+… in {given!a:.100}, found none: "
+        "`auditkit keys export-public` writes one"
+    )
+
+
+def _read_store_json(text: str) -> str | None:
+    try:
+        fields = json.loads(text)
+    except ValueError:
+        return None
+    key = fields.get("public_key") if isinstance(fields, dict) else None
+    return key if isinstance(key, str) else None
