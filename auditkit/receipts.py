@@ -17,7 +17,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from auditkit import note, tree
 from auditkit.cosignature import CosignerKey, parse_cosigner_key, verify_cosignature
@@ -175,6 +175,20 @@ class ReceiptCheck:
         return f'<div><b style="color:{colour}">{html.escape(head)}</b><ul>{items}</ul></div>'
 
 
+class History(NamedTuple):
+    """What the whole ledger says.
+
+    Attributes:
+        state: Its state now.
+        nodes: The nodes of its tree.
+        verifier_keys: The public keys that it named, the newest last.
+    """
+
+    state: LedgerState
+    nodes: TreeNodes
+    verifier_keys: tuple[str, ...]
+
+
 @dataclass
 class _HashedSegment:
     """The leaves of one segment, and the event that was looked for in it."""
@@ -209,15 +223,16 @@ def make_receipt(layout: Layout, store: str, event_id: str, *, checkpoint: str |
         ExtraMissing: If the extra ``seal`` isn't installed.
     """
     writer, seq = _read_id(event_id)
-    state, nodes = read_history(layout, store)
-    entry = _find_entry(layout, state, writer, seq)
-    if entry is None and ledger.list_commits(layout)[-1:] != [state.number]:
+    history = read_history(layout, store)
+    entry = _find_entry(layout, history.state, writer, seq)
+    if entry is None and ledger.list_commits(layout)[-1:] != [history.state.number]:
         # It left its journal for the ledger between the two looks.
-        state, nodes = read_history(layout, store)
-        entry = _find_entry(layout, state, writer, seq)
+        history = read_history(layout, store)
+        entry = _find_entry(layout, history.state, writer, seq)
     if entry is None:
-        raise UsageError(f"expected the id of an event of store {store}, found {event_id}: {_say_known(state, writer)}")
-    signed, told = _choose_checkpoint(state, nodes, checkpoint)
+        known = _say_known(history.state, writer)
+        raise UsageError(f"expected the id of an event of store {store}, found {event_id}: {known}")
+    signed, told = _choose_checkpoint(history, checkpoint)
     hashed = _hash_entry(layout, store, entry, writer, seq)
     if hashed.row is None:
         raise UsageError(_explain_gap(writer, seq, hashed.before))
@@ -233,7 +248,7 @@ def make_receipt(layout: Layout, store: str, event_id: str, *, checkpoint: str |
 
     def get_node(start: int, size: int) -> bytes:
         if not leaves.first <= start < start + size <= end:
-            return nodes.get_node(start, size)
+            return history.nodes.get_node(start, size)
         first = (start - leaves.first) * tree.HASH_SIZE
         return tree.build_nodes(start, view[first : first + size * tree.HASH_SIZE])[0]
 
@@ -339,20 +354,20 @@ def make_consistency_proof(
             otherwise, or the checkpoint is another store's. Also if the ledger can't be believed.
         UsageError: If the new checkpoint is older than the old one.
     """
-    state, nodes = read_history(layout, store)
+    history = read_history(layout, store)
     older = _read_checkpoint(old, "older checkpoint")
-    _refuse_foreign(state, nodes, older, "older checkpoint", StoreDamaged)
-    signed, newer = _choose_checkpoint(state, nodes, new, error=StoreDamaged)
+    _refuse_foreign(history, older, "older checkpoint", StoreDamaged)
+    signed, newer = _choose_checkpoint(history, new, error=StoreDamaged)
     if newer.size < older.size:
         raise UsageError(
             f"expected to prove from an older checkpoint to a newer one, found {older.size} leaves and {newer.size}: "
             "exchange the two"
         )
-    return ConsistencyProof(older.size, tuple(nodes.prove_consistency(older.size, newer.size)), signed)
+    return ConsistencyProof(older.size, tuple(history.nodes.prove_consistency(older.size, newer.size)), signed)
 
 
-def read_history(layout: Layout, store: str) -> tuple[LedgerState, TreeNodes]:
-    """Read the whole ledger: its state now, and the nodes of its tree.
+def read_history(layout: Layout, store: str) -> History:
+    """Read the whole ledger.
 
     Args:
         layout: The store's paths.
@@ -363,6 +378,7 @@ def read_history(layout: Layout, store: str) -> tuple[LedgerState, TreeNodes]:
             that was sealed.
     """
     state, nodes = LedgerState(store), TreeNodes()
+    keys: list[str] = []
     for commit in ledger.read_commits(layout):
         faults = ledger.check_commit(state, commit)
         if faults:
@@ -370,8 +386,10 @@ def read_history(layout: Layout, store: str) -> tuple[LedgerState, TreeNodes]:
             raise StoreDamaged(f"ledger/{name}: {faults[0]}: `auditkit integrity` lists all")
         nodes.add(commit)
         state = ledger.advance(state, commit)
+        if commit.keys is not None and commit.keys["new"] is not None:
+            keys.append(commit.keys["new"])
     # Without a commit, it tells a store that was never sealed from one whose ledger is gone.
-    return (state if state.number else ledger.load_state(layout, store)), nodes
+    return History(state if state.number else ledger.load_state(layout, store), nodes, tuple(keys))
 
 
 def write_proof(path: Path, text: str) -> Path:
@@ -466,45 +484,50 @@ def _explain_gap(writer: str, seq: int, before: int | None) -> str:
 
 
 def _choose_checkpoint(
-    state: LedgerState, nodes: TreeNodes, given: str | Note | None, error: type[StoreDamaged | UsageError] = UsageError
+    history: History, given: str | Note | None, error: type[StoreDamaged | UsageError] = UsageError
 ) -> tuple[str, Checkpoint]:
-    """Choose the checkpoint that a proof leads to, and make sure that it is one of this tree."""
-    if given is not None:
-        told = _read_checkpoint(given, "checkpoint", error)
-        _refuse_foreign(state, nodes, told, "checkpoint", error)
-        return (note.format_note(given.text, given.signatures) if isinstance(given, Note) else given), told
-    if state.checkpoint is None or state.verifier_key is None:
-        raise UsageError(
-            f"expected a checkpoint of store {state.store}, found none: nothing is sealed yet; run `auditkit seal`"
-        )
-    name = f"the note of commit {state.number}"
-    signed = note.parse_note(state.checkpoint, source=name)
-    told = note.parse_checkpoint(signed.text, source=name)
-    _refuse_foreign(state, nodes, told, name, StoreDamaged)
-    if told.size != nodes.size:
-        raise StoreDamaged(f"{name}: expected the tree of {nodes.size} leaves, found one of {told.size}: {_ADVICE}")
-    if not note.verify_note(signed, state.verifier_key):
-        raise StoreDamaged(
-            f"{name}: expected a signature by the key that the ledger names, {state.verifier_key:.200}, found none "
-            f"that holds: {_ADVICE}"
-        )
-    return state.checkpoint, told
+    """Choose the checkpoint that a proof leads to, and make sure that it is one of this tree and signed."""
+    state = history.state
+    if given is None:
+        if state.checkpoint is None:
+            raise UsageError(
+                f"expected a checkpoint of store {state.store}, found none: nothing is sealed yet; run `auditkit seal`"
+            )
+        given, what, error = state.checkpoint, f"the note of commit {state.number}", StoreDamaged
+        newest = True
+    else:
+        what, newest = "checkpoint", False
+    signed = _read_note(given, what, error)
+    told = _read_checkpoint(signed, what, error)
+    _refuse_foreign(history, told, what, error)
+    if newest and told.size != history.nodes.size:
+        raise error(f"{what}: expected the tree of {history.nodes.size} leaves, found one of {told.size}: {_ADVICE}")
+    if not any(note.verify_note(signed, key) for key in history.verifier_keys):
+        # A proof that leads to it would be refused by whoever is given it.
+        raise error(f"{what}: expected a signature by a key that the ledger names, found none that holds: {_ADVICE}")
+    return note.format_note(signed.text, signed.signatures), told
+
+
+def _read_note(given: str | Note, source: str, error: type[StoreDamaged | UsageError]) -> Note:
+    try:
+        return given if isinstance(given, Note) else note.parse_note(given, source=source)
+    except StoreDamaged as fault:
+        raise error(str(fault)) from None
 
 
 def _read_checkpoint(
     given: str | Note, source: str, error: type[StoreDamaged | UsageError] = StoreDamaged
 ) -> Checkpoint:
+    signed = _read_note(given, source, error)
     try:
-        signed = given if isinstance(given, Note) else note.parse_note(given, source=source)
         return note.parse_checkpoint(signed.text, source=source)
     except StoreDamaged as fault:
         raise error(str(fault)) from None
 
 
-def _refuse_foreign(
-    state: LedgerState, nodes: TreeNodes, told: Checkpoint, what: str, error: type[StoreDamaged | UsageError]
-) -> None:
+def _refuse_foreign(history: History, told: Checkpoint, what: str, error: type[StoreDamaged | UsageError]) -> None:
     """Refuse a checkpoint that isn't one of this store's tree."""
+    state, nodes, _ = history
     if told.origin != state.origin:
         raise error(f"{what}: expected one of {state.origin}, found another store's, of {_quote(told.origin)}")
     root = nodes.find_root(told.size)

@@ -31,9 +31,8 @@ from auditkit.proof import (
     verify_consistency_proof,
 )
 from auditkit.receipts import make_consistency_proof, make_receipt, read_history, verify_receipt
+from auditkit.retention import retire_days
 from auditkit.store import ledger
-from auditkit.store.continuation import append_commit, draft_commit, load_own_state
-from auditkit.store.ledger import Retirement
 from auditkit.store.nodes import TreeNodes
 from tests.integrity.stores import (
     MONDAY,
@@ -206,6 +205,17 @@ def test_the_pages_proofs_are_valid_to_both_verifiers() -> None:
     assert verify_consistency_proof(proof, EXAMPLE["note.1"] + "\n", key)
 
 
+def test_the_pages_links_lead_somewhere() -> None:
+    """Each link of the page names a page and a heading that are there."""
+    page = (DOCS / "receipts.md").read_text()
+    links = re.findall(r"\]\(([\w.-]*)#?([\w.-]*)\)", page)
+    assert len(links) > 10
+    for target, anchor in links:
+        text = (DOCS / target).read_text() if target else page
+        headings = [re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, re.M)]
+        assert not anchor or anchor in headings, (target, anchor)
+
+
 # -- receipts of every event -------------------------------------------------------------------------------------------
 
 
@@ -268,7 +278,8 @@ def test_any_event_of_any_store_is_proved(shape: list[list[tuple[object, str, in
 
 def check_growth(site: Site, leaves: list[bytes]) -> None:
     """Compare what the commits' nodes give with the full list of leaves, for every pair of checkpoints."""
-    state, nodes = read_history(site.layout, site.store_id)
+    state, nodes, keys = read_history(site.layout, site.store_id)
+    assert keys == (read_public_key(site),)
     get_node = tree.serve_nodes(leaves)
     assert (nodes.size, nodes.root) == (len(leaves), state.root) == (state.size, nodes.find_root(nodes.size))
     for new in nodes.sizes:
@@ -456,6 +467,7 @@ def test_a_receipt_leads_to_a_checkpoint_of_its_store_only(sample: Sample) -> No
         (sign(origin, size - 1), "never had that size"),
         (sign(origin, size + 1), f"found a tree of {size} leaves"),
         (read_notes(site)[0], "expected a checkpoint that covers"),
+        (note.sign_note(note.parse_note(read_notes(site)[2]).text, origin, seed), "expected a signature by a key"),
         ("no note", "expected an empty line"),
     ):
         with pytest.raises(UsageError, match=message):
@@ -543,7 +555,7 @@ def test_no_receipt_is_made_from_a_damaged_ledger(site: Site) -> None:
         make(site, event_id)
     name = "auditkit/sitesitesitesite"
     third.write_bytes(held.partition(b"\n")[0] + b"\n" + note.sign_note(_text_of(held), name, bytes(32)).encode())
-    with pytest.raises(StoreDamaged, match="the note of commit 3: expected a signature by the key"):
+    with pytest.raises(StoreDamaged, match="the note of commit 3: expected a signature by a key that the ledger names"):
         make(site, event_id)
     third.write_bytes(held)
     second.unlink()
@@ -618,27 +630,38 @@ def test_a_gap_at_a_runs_end_is_told_from_the_ledger(tmp_path: Path) -> None:
     assert verify_receipt(make(site, name_id(chain.writer, gap)), read_public_key(site))
 
 
-def retire(site: Site, path: str) -> None:
-    """Take a segment out of the store with a signed commit, as retention does."""
-    state = load_own_state(site.layout, site.store_id, site.keys)
-    draft = draft_commit("retain", retired=[Retirement(path, "older than 7 years", ())])
-    append_commit(site.layout, state, site.keys, draft)
-    (site.path / path).unlink()
-
-
 def test_a_retired_event_keeps_its_old_receipt_and_gets_no_new_one(site: Site) -> None:
     """What was removed with authority is told as such; other events are proved as before, over its nodes."""
-    gone, *others = site.segments()
-    key, event_id = read_public_key(site), name_id(*list_rows(site, gone)[3])
-    before, old = make(site, event_id), read_notes(site)[0]
-    retire(site, site.name(gone))
+    key, old = read_public_key(site), read_notes(site)[0]
+    event_id = name_id(*list_rows(site, site.segments()[0])[3])
+    before = make(site, event_id)
+    assert retire_days(site.layout, site.keys, TUESDAY, "older than 7 years").commit == 4
     with pytest.raises(UsageError, match=r"was retired by commit 4 at .* \(older than 7 years\)"):
         make(site, event_id)
     assert verify_receipt(before, key)
-    for path in others:
+    for path in site.segments():
         assert verify_receipt(make(site, name_id(*list_rows(site, path)[-1])), key)
     proof = make_consistency_proof(site.layout, site.store_id, old)
     assert verify_consistency_proof(proof, old, key)
+
+
+def test_a_changed_key_signs_new_receipts_and_old_ones_stay_valid(site: Site) -> None:
+    """After a key change a receipt leads to the new key's checkpoint; whoever has both keys checks both."""
+    event_id, old_note, old_key = list_ids(site)[0], read_notes(site)[-1], read_public_key(site)
+    before = make(site, event_id)
+    new_key = site.open().rotate_keys()
+    site.seal()
+    add_events(Chain(site, WEDNESDAY, "h"), 3)
+    site.seal()
+    after = make(site, event_id)
+    assert [bool(verify_receipt(text, old_key)) for text in (before, after)] == [True, False]
+    assert [bool(verify_receipt(text, new_key)) for text in (before, after)] == [False, True]
+    assert all(verify_receipt(text, [old_key, new_key]) for text in (before, after))
+    earlier = make_receipt(site.layout, site.store_id, event_id, checkpoint=old_note)
+    assert earlier.text == before
+    proof = make_consistency_proof(site.layout, site.store_id, old_note)
+    assert verify_consistency_proof(proof, old_note, [old_key, new_key])
+    assert not verify_consistency_proof(proof, old_note, new_key)
 
 
 # -- growth ------------------------------------------------------------------------------------------------------------

@@ -87,6 +87,12 @@ def list_calls(store: Path, secret: str) -> dict[str, Callable[[], Any]]:
         "AuditLogger.track": lambda: audit.track("op"),
         "AuditLogger.track_performance": lambda: audit.track_performance("op", 0.1),
         "AuditTrail._repr_html_": lambda: trail()._repr_html_(),
+        "AuditTrail.anchor": lambda: trail().anchor(file="checkpoints.txt"),
+        "AuditTrail.checkpoint": lambda: trail().checkpoint(),
+        "AuditTrail.find_keys": lambda: trail().find_keys(),
+        "AuditTrail.prove": lambda: trail().prove(trail().checkpoint()),
+        "AuditTrail.receipt": lambda: trail().receipt(name_sealed(store)),
+        "AuditTrail.rotate_keys": lambda: rotate("rotated"),
         "AuditTrail.count": lambda: trail().count(),
         "AuditTrail.count_statistics": lambda: trail().count_statistics(),
         "AuditTrail.days": lambda: trail().days(),
@@ -98,7 +104,10 @@ def list_calls(store: Path, secret: str) -> dict[str, Callable[[], Any]]:
         "AuditTrail.statistics": lambda: trail().statistics(),
         "AuditTrail.stream": lambda: list(trail().stream()),
         "AuditTrail.verify": lambda: trail().verify(),
+        "Verification.to_dict": lambda: trail().verify().to_dict(),
         "Verification.to_frame": lambda: trail().verify().to_frame(),
+        "Verification.to_html": lambda: trail().verify().to_html(),
+        "Verification.to_json": lambda: trail().verify().to_json(),
         "View._repr_html_": lambda: trail().statistics()._repr_html_(),
         "View._repr_mimebundle_": lambda: trail().statistics()._repr_mimebundle_(),
         "View.code": lambda: trail().statistics().code(),
@@ -111,6 +120,22 @@ def list_calls(store: Path, secret: str) -> dict[str, Callable[[], Any]]:
         "import of parquet": lambda: import_rows(audit, "rows.parquet"),
         "import of zstd": lambda: import_rows(audit, "rows.jsonl.zst"),
     }
+
+
+def name_sealed(store: Path) -> str:
+    """The id of an event that is sealed: the first of some writer."""
+    from auditkit.store.layout import Layout
+    from auditkit.store.ledger import read_commit
+
+    return f"{read_commit(Layout(store), 1).add[0].runs[0].writer}:0"
+
+
+def rotate(name: str) -> str:
+    """Rotate the keys of a store with a key file, which whoever rotates them has."""
+    import auditkit
+
+    auditkit.AuditLogger(name, key_file=f"{name}.key", enable_rotation=False).close()
+    return auditkit.open(name, key_file=f"{name}.key").rotate_keys()
 
 
 def import_rows(audit: Any, name: str) -> Any:
@@ -129,6 +154,9 @@ def list_lines(store: Path) -> dict[str, list[str]]:
         "auditkit errors": ["errors", *shared],
         "auditkit performance": ["performance", *shared],
         "auditkit integrity": ["integrity", *shared],
+        "auditkit anchor": ["anchor", *shared, "--file", "shell.txt"],
+        "auditkit keys show": ["keys", "show", *shared],
+        "auditkit receipt": ["receipt", name_sealed(store), *shared, "--output", "shell.tlog-proof"],
         "auditkit seal": ["seal", *shared],
         "auditkit report daily": ["report", "daily", *shared],
         "auditkit export": ["export", *shared, "--output", "shell.csv"],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+import orjson
 
 from auditkit.errors import UsageError
 from auditkit.store.durable import read_regular
@@ -52,7 +53,7 @@ def read_public_key(given: str, store: str | None = None) -> str:
 
 def _read_store_json(text: str) -> str | None:
     try:
-        fields = json.loads(text)
+        fields = orjson.loads(text)
     except ValueError:
         return None
     key = fields.get("public_key") if isinstance(fields, dict) else None

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
+
+from auditkit.quoting import printable as printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -25,34 +26,6 @@ MAX_CELL: Final = 400
 """Characters of a text that a table looks at; the rest couldn't be seen."""
 
 ELLIPSIS: Final = "…"
-
-
-def printable(text: str) -> str:
-    """Make a text safe for a terminal: what isn't printable is shown as its escape.
-
-    More is escaped than a page needs (`auditkit.charts.text.clean_text`): a terminal counts columns, and a joiner in
-    the text would put a table's lines out of step.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        The text, where every character that `str.isprintable` refuses is written as in a Python string
-        (``\\x1b``, ``\\n``, ``\\u202e``), except that every kind of space stays a space.
-
-    Example:
-        >>> print(printable("red \\x1b[31m, two\\nlines, \\u202eback, a\\u00a0space"))
-        red \\x1b[31m, two\\nlines, \\u202eback, a space
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else _escape(c) for c in text)
-
-
-def _escape(character: str) -> str:
-    if unicodedata.category(character) == "Zs":
-        return " "
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def printable_lines(text: str) -> str:

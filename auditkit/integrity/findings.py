@@ -21,9 +21,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Final, Literal
+from html import escape
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import orjson
 
 from auditkit.errors import require
+from auditkit.quoting import printable
 from auditkit.times import MAX_US, MIN_US, format_duration, from_us
 
 if TYPE_CHECKING:
@@ -202,6 +206,65 @@ class Verification:
         typed: pd.DataFrame = frame.astype({**numbers, **moments, **texts})
         return typed
 
+    def to_dict(self) -> dict[str, Any]:
+        """Give all of it as plain values, for JSON: times as ISO 8601 in UTC, numbers, text and null."""
+        return {
+            "verdict": self.verdict,
+            "ok": self.ok,
+            "exit_code": self.exit_code,
+            "deep": self.deep,
+            "store": self.store_id,
+            "key": self.key_id,
+            "public_key": self.public_key,
+            "checked_events": self.checked_events,
+            "checked_segments": self.checked_segments,
+            "checked_commits": self.checked_commits,
+            "journal_events": self.journal_events,
+            "first": _say_time(self.first),
+            "last": _say_time(self.last),
+            "duration_s": self.duration,
+            "commit": self.commit,
+            "tree_size": self.tree_size,
+            "anchored": self.anchored,
+            "anchors": [asdict(anchor) for anchor in self.anchors],
+            "checkpoint": self.checkpoint,
+            "partitions": [{**asdict(partition), "date": str(partition.date)} for partition in self.partitions],
+            "findings": [_to_plain(finding) for finding in self.findings],
+            "notes": [_to_plain(note) for note in self.notes],
+        }
+
+    def to_json(self) -> str:
+        """Give all of it as one JSON object; see `to_dict`.
+
+        Example:
+            >>> Verification("k3f9", deep=True, findings=(), notes=()).to_json()[:30]
+            '{"verdict":"ok","ok":true,"exi'
+        """
+        return orjson.dumps(self.to_dict()).decode()
+
+    def to_html(self) -> str:
+        """Give the verdict, and a table of all findings, warnings and notes, as a piece of HTML without scripts."""
+        colour = _COLOURS["incomplete" if self.ok and self.warnings else self.verdict]
+        head = printable(str(self).partition("\n")[0])
+        parts = [f'<p style="margin:0 0 .5em"><strong style="color:{colour}">{escape(head)}</strong></p>']
+        items = (*self.findings, *self.notes)
+        if items:
+            titles = "".join(f'<th style="{_CELL}">{title}</th>' for title in _HTML_TITLES)
+            rows = "".join(f"<tr>{_draw_cells(item)}</tr>" for item in items[:_HTML_ROWS])
+            table = (
+                f'<table style="border-collapse:collapse"><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>'
+            )
+            parts.append(f'<div style="overflow-x:auto">{table}</div>')
+        if len(items) > _HTML_ROWS:
+            parts.append(f"<p>showing {_HTML_ROWS} of {len(items):,}: .to_frame() has them all</p>")
+        if self.checkpoint is not None and not self.anchored:
+            kept = "Checkpoint, to be kept outside the store"
+            parts.append(f"<details><summary>{kept}</summary><pre>{escape(self.checkpoint)}</pre></details>")
+        return f"<div>{''.join(parts)}</div>"
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
     def __repr__(self) -> str:
         return str(self)
 
@@ -221,14 +284,43 @@ class Verification:
         lines += [f"  {item.severity}: {item}" for item in self.notes[:5]]
         return "\n".join(lines)
 
-    def _repr_html_(self) -> str:
-        from html import escape
 
-        verdict = "incomplete" if self.ok and self.warnings else self.verdict
-        colour = {"ok": "#1a7f37", "findings": "#b42318", "incomplete": "#9a6700"}[verdict]
-        head, *rest = str(self).splitlines()
-        items = "".join(f"<li>{escape(line.strip())}</li>" for line in rest)
-        return f'<div><b style="color:{colour}">{escape(head)}</b><ul>{items}</ul></div>'
+_COLOURS: Final = {"ok": "#1a7f37", "findings": "#b42318", "incomplete": "#9a6700"}
+_CELL: Final = "text-align:left;vertical-align:top;padding:.25em .75em .25em 0;border-top:1px solid #8884"
+_HTML_TITLES: Final = ("what", "where", "when (UTC)", "events", "expected", "found", "what to do")
+_HTML_ROWS: Final = 200
+"""Findings that a page shows; a damaged store may have as many as events."""
+
+
+def _draw_cells(item: Finding) -> str:
+    """Draw a finding as the cells of a row; each of its texts may come from a hostile file."""
+    where = item.file
+    if item.writer is not None:
+        where += f", writer {item.writer}"
+    if item.first_seq is not None:
+        where += f", seq {item.first_seq}" + ("" if item.last_seq in (None, item.first_seq) else f" to {item.last_seq}")
+    moments = dict.fromkeys(_say_time(moment) for moment in (item.time_min, item.time_max) if moment is not None)
+    accused = item.severity == "finding"
+    colour = _COLOURS["findings" if accused else "incomplete"] if item.severity != "note" else "inherit"
+    kind = f'<strong style="color:{colour}">{escape(item.kind.replace("_", " "))}</strong><br>{escape(item.severity)}'
+    texts = (
+        where,
+        " to ".join(str(moment) for moment in moments),
+        "" if item.events is None else f"{item.events:,}",
+        item.expected,
+        item.found,
+        item.advice,
+    )
+    cells = [kind, *(escape(printable(text)) for text in texts)]
+    return "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells)
+
+
+def _say_time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def _to_plain(item: Finding) -> dict[str, Any]:
+    return {**asdict(item), "time_min": _say_time(item.time_min), "time_max": _say_time(item.time_max)}
 
 
 def to_moment(time_us: int | None) -> datetime | None:

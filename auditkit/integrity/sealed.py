@@ -5,24 +5,31 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
 
 from auditkit import tree
-from auditkit.chains import group_ranges, prove_lines
+from auditkit.chains import group_ranges
 from auditkit.errors import StoreDamaged
-from auditkit.event import DAY_US, GAP, GENESIS, hash_line
+from auditkit.event import hash_line
 from auditkit.integrity.findings import Finding
 from auditkit.integrity.inspection import Inspection
+from auditkit.integrity.proving import Prover
 from auditkit.integrity.rows import StoredRows, check_chain, order_rows
 from auditkit.store import ledger, segments
-from auditkit.store.layout import read_segment_name, read_writer_day, start_of_day
+from auditkit.store.layout import read_segment_name, read_writer_day
 from auditkit.store.ledger import LedgerState, SegmentEntry
-from auditkit.store.runs import Run, read_dropped
+from auditkit.store.runs import Run
 from auditkit.store.segments import MARGIN_ROWS
 
 
 def check_segments(check: Inspection, state: LedgerState, chosen: list[SegmentEntry]) -> dict[date, list[Finding]]:
     """Check the chosen segments; gives what was found for each date."""
+    with Prover(check, state, chosen) as prover:
+        return _check_segments(check, state, chosen, prover)
+
+
+def _check_segments(
+    check: Inspection, state: LedgerState, chosen: list[SegmentEntry], prover: Prover
+) -> dict[date, list[Finding]]:
     per_day: dict[date, list[Finding]] = {}
     gone: dict[date, list[SegmentEntry]] = defaultdict(list)
     for entry in chosen:
@@ -34,7 +41,7 @@ def check_segments(check: Inspection, state: LedgerState, chosen: list[SegmentEn
             gone[day].append(entry)
         else:
             try:
-                _check_segment(check, state, entry, path)
+                _check_segment(check, state, entry, path, prover)
             except OSError as error:
                 check.report(
                     "missing",
@@ -46,7 +53,7 @@ def check_segments(check: Inspection, state: LedgerState, chosen: list[SegmentEn
                     times=(entry.time_min, entry.time_max),
                     events=entry.rows,
                 )
-        check.advance(entry.rows)
+        prover.finish(entry)
         per_day.setdefault(day, []).extend(check.findings[before:])
     for day, entries in gone.items():
         before = len(check.findings)
@@ -79,7 +86,7 @@ def _name_writers(entry: SegmentEntry) -> str:
     return ", ".join(writers[:3]) + more
 
 
-def _check_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, path: Path) -> None:
+def _check_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, path: Path, prover: Prover) -> None:
     try:
         digest, size = segments.digest_file(path), path.stat().st_size
     except FileNotFoundError:
@@ -102,7 +109,7 @@ def _check_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, p
     if not check.deep:
         check.checked_events += entry.rows
         return
-    if sound and _prove_segment(check, state, entry, path):
+    if sound and prover.prove(entry, path):
         check.checked_events += entry.rows
         return
     try:
@@ -145,79 +152,6 @@ def _check_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, p
     _check_leaves(check, entry, rows)
     if sound:
         _check_run_ends(check, entry, rows)
-
-
-def _prove_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, path: Path) -> bool:
-    """Prove a sound segment in one pass and bounded memory: every row, its MAC, its place in the chain and the tree.
-
-    Returns:
-        False as soon as a row isn't plainly the next one; the careful way then finds out what is wrong.
-    """
-    keys = check.writer_keys
-    if keys is None or len(entry.leaves) != 1 or entry.leaves[0].count != entry.rows:
-        return False
-    day = read_segment_name(entry.path)
-    if day is None or any(read_writer_day(run.writer) != day for run in entry.runs):
-        return False
-    start_us = start_of_day(day)
-    runs = iter(entry.runs)
-    run, prev, wanted = None, b"", 0
-    leaves: list[bytes] = []
-    reached: dict[str, tuple[int, int]] = {}
-    try:
-        for table in segments.read_tables(path):
-            lines = segments.rebuild_lines(table, check.description.store, check.connection)
-            if lines:
-                first_us, last_us = segments.span_times(table)
-                if first_us < start_us or last_us >= start_us + DAY_US:
-                    return False
-            epochs = table.column("epoch").to_pylist()
-            rows = _Places(*(table.column(name).to_pylist() for name in ("writer", "seq", "type", "details")))
-            start = 0
-            while start < len(lines):
-                if run is None or wanted > run.last:
-                    if run is not None and (prev != run.link or wanted != run.next):
-                        return False
-                    run = next(runs, None)
-                    if run is None or run.prev is None:
-                        return False
-                    prev, wanted = (GENESIS if run.first == 0 else run.prev), run.first
-                    if rows.seqs[start] == 0:
-                        check.learn_number(rows.writers[start], rows.details[start])
-                    check.learn_writer(state, run.writer)
-                end, wanted = _follow_run(run, wanted, rows, start)
-                proved = prove_lines(keys, run.writer, lines[start:end], epochs[start:end], prev)
-                before = reached.get(run.writer) or check.epochs.get(run.writer, (-1, 0))
-                if not proved or (before[0] < rows.seqs[start] and epochs[start] < before[1]):
-                    return False
-                reached[run.writer] = max(before, (rows.seqs[end - 1], epochs[end - 1]))
-                leaves += proved
-                prev, start = proved[-1], end
-    except StoreDamaged:
-        return False
-    if run is None or prev != run.link or wanted != run.next or next(runs, None) is not None:
-        return False
-    check.signers.update(run.writer for run in entry.runs)
-    check.epochs.update(reached)
-    return tuple(tree.build_nodes(entry.leaves[0].first, leaves)) == entry.leaves[0].nodes
-
-
-class _Places(NamedTuple):
-    """What says for each row of a table where in which chain it stands."""
-
-    writers: list[str]
-    seqs: list[int]
-    kinds: list[str]
-    details: list[str | None]
-
-
-def _follow_run(run: Run, wanted: int, rows: _Places, start: int) -> tuple[int, int]:
-    """Find where the rows end that follow each other in a run, and which sequence number must come there."""
-    end = start
-    while end < len(rows.seqs) and wanted <= run.last and rows.writers[end] == run.writer and rows.seqs[end] == wanted:
-        wanted += read_dropped(rows.details[end]) if rows.kinds[end] == GAP else 1
-        end += 1
-    return end, wanted
 
 
 def _read_rows(check: Inspection, path: Path, limit: int | None) -> StoredRows:

@@ -26,6 +26,7 @@ from auditkit.charts.text import (
     is_missing,
 )
 from auditkit.errors import require
+from auditkit.note import MAX_NOTE_BYTES
 from auditkit.report.model import (
     Cell,
     Chart,
@@ -143,6 +144,7 @@ def _judge(
     facts += [
         Fact("Depth", f"{how}, in {format_duration(verification.duration)}"),
         Fact("Key", clean_text(verification.key_id or MISSING, 80)),
+        Fact("Anchors", _say_anchors(verification)),
         made_by,
     ]
     findings = None
@@ -169,7 +171,7 @@ def _judge(
         facts=tuple(facts),
         findings=findings,
         notes=tuple(_say_note(note) for note in verification.notes[:MAX_FINDINGS]),
-        checkpoint=clean_text(verification.checkpoint or "", 4000, lines=True).strip()
+        checkpoint=clean_text(verification.checkpoint or "", MAX_NOTE_BYTES, lines=True).strip()
         if verification.checkpoint
         else "",
     )
@@ -203,7 +205,9 @@ def _say_verdict(verification: Verification) -> tuple[Tone, str, str, str]:
         )
     if verification.warnings:
         doubts = "; ".join(clean_text(warning.found, 300) for warning in verification.warnings)
-        return "warn", "?", "Nothing that is here was changed, but some of it may be gone", f"{doubts}. {checked}"
+        unchecked = all(warning.kind == "unverifiable" for warning in verification.warnings)
+        known = "but not all of it could be checked" if unchecked else "but some of it may be gone"
+        return "warn", "?", f"Nothing that is here was changed, {known}", f"{doubts}. {checked}"
     if not verification.checked_events and not verification.journal_events:
         return "good", "✓", "No findings", f"There was no event to check. {checked}"
     proof = (
@@ -211,7 +215,17 @@ def _say_verdict(verification: Verification) -> tuple[Tone, str, str, str]:
         if verification.deep
         else "Every file is the one the ledger names; the signature of each event was not checked."
     )
-    return "good", "✓", "The record of this day is intact", f"{proof} {checked}"
+    tail = (
+        "A checkpoint from outside the store shows that nothing sealed was cut off."
+        if verification.anchored
+        else "Whether newer parts were cut off can't be told yet: nothing outside the store vouches for its end."
+    )
+    return "good", "✓", "The record of this day is intact", f"{proof} {tail} {checked}"
+
+
+def _say_anchors(verification: Verification) -> str:
+    told = [f"{clean_text(anchor.source, 160)}: {anchor.status.replace('_', ' ')}" for anchor in verification.anchors]
+    return "; ".join(dict.fromkeys(told)) or "none outside the store"
 
 
 def _say_checked(verification: Verification) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         ("auditkit anchor", "print the newest checkpoint, to be kept elsewhere"),
         ("auditkit anchor --file /mnt/auditor/checkpoints.txt", "append it to a file elsewhere"),
         ("auditkit anchor --witness w.example+b8a2cf20+BFLN…=https://w.example", "have a witness cosign it"),
-        ("auditkit anchor --webhook https://hooks.example/T1 --timestamp http://tsa.example", "both at once"),
+        ("auditkit anchor --webhook https://h.example/T1 --timestamp http://t.example", "both at once"),
         ("auditkit integrity --against /mnt/auditor/checkpoints.txt", "compare with it later"),
     ),
 )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     from auditkit.cli.terminal import Terminal
     from auditkit.integrity import Finding, Verification
+
+
+_PATIENCE_S = 1.0
+"""How long nothing is shown: most verifications are over by then."""
 
 
 @command(
@@ -95,7 +99,9 @@ def run(
             repin=repin,
         )
     if settings.format == "json":
-        _write_json(verification)
+        from auditkit.cli.cells import write_json
+
+        write_json(verification.to_dict())
     elif settings.format == "csv":
         from auditkit.cli.frames import write_frame_csv
 
@@ -110,6 +116,7 @@ def run(
 
 @contextmanager
 def _show_progress(terminal: Terminal, text: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Show on a terminal how far it is, once it has taken a second."""
     if not terminal.err.is_terminal:
         yield None
         return
@@ -123,9 +130,18 @@ def _show_progress(terminal: Terminal, text: str) -> Iterator[Callable[[int, int
         console=terminal.err,
         transient=True,
     )
-    with bar:
-        task = bar.add_task(text, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    task = bar.add_task(text, total=None)
+    start = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        if not bar.live.is_started and time.monotonic() - start > _PATIENCE_S:
+            bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield tell
+    finally:
+        bar.stop()
 
 
 def print_verification(terminal: Terminal, verification: Verification, zone: tzinfo) -> None:
@@ -254,32 +270,3 @@ def _describe(finding: Finding, zone: tzinfo, width: int) -> list[str]:
             text, max(40, width), initial_indent=head, subsequent_indent=indent, break_on_hyphens=False
         )
     return lines
-
-
-def _write_json(verification: Verification) -> None:
-    from auditkit.cli.cells import write_json
-
-    document: dict[str, Any] = {
-        "verdict": verification.verdict,
-        "ok": verification.ok,
-        "exit_code": verification.exit_code,
-        "deep": verification.deep,
-        "store": verification.store_id,
-        "key": verification.key_id,
-        "checked_events": verification.checked_events,
-        "checked_segments": verification.checked_segments,
-        "checked_commits": verification.checked_commits,
-        "journal_events": verification.journal_events,
-        "first": verification.first,
-        "last": verification.last,
-        "duration_s": verification.duration,
-        "checkpoint": verification.checkpoint,
-        "partitions": _list_dicts(verification.partitions),
-        "findings": _list_dicts(verification.findings),
-        "notes": _list_dicts(verification.notes),
-    }
-    write_json(document)
-
-
-def _list_dicts(items: Sequence[Any]) -> list[dict[str, Any]]:
-    return [asdict(item) for item in items]

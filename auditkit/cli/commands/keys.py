@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,12 +57,14 @@ def init(settings: Settings, forward_secure: bool, root_file: Path | None) -> in
     """
     from auditkit.errors import UsageError
     from auditkit.store.description import choose_path, create_store
-    from auditkit.store.keyring import KeyFile
+    from auditkit.store.keyring import KeyFile, refuse_inside
     from auditkit.store.layout import Layout
 
     if root_file is not None and not forward_secure:
         raise UsageError("expected --root-file with --forward-secure only: an ordinary key file holds its root")
     layout = Layout(choose_path(settings.store).absolute())
+    if root_file is not None:
+        refuse_inside(root_file, layout.root)
     make_keep = (lambda store: _choose_keep(root_file, store)) if forward_secure else None
     description, keys = create_store(layout, settings.key_file, make_keep)
     settings.terminal.note(f"store {description.store} at {layout.root}")
@@ -76,13 +79,20 @@ def init(settings: Settings, forward_secure: bool, root_file: Path | None) -> in
 
 
 def _choose_keep(root_file: Path | None, store: str) -> KeepRoot:
+    from auditkit.errors import KeyProblem
     from auditkit.store.keyring import format_offline, keep_offline
 
     if root_file is not None:
         return keep_offline(root_file, store)
 
-    def show(n: int, root: bytes) -> None:
-        click.echo(format_offline(store, [(n, root)]), nl=False)
+    def show(n: int, root: bytes, _earlier: Sequence[int]) -> None:
+        try:
+            click.echo(format_offline(store, [(n, root)]), nl=False)
+        except OSError as error:
+            raise KeyProblem(
+                f"expected standard output to take the root key, found that it can't ({error.strerror}): no store was "
+                "made. Name a file with --root-file"
+            ) from error
 
     return show
 

@@ -57,8 +57,7 @@ def _prove(settings: Settings, old: str, new: str | None, output: str, keys: lis
     from auditkit import note
     from auditkit.cli.terminal import shorten_path
     from auditkit.proof import format_consistency_proof
-    from auditkit.receipts import make_consistency_proof, write_proof
-    from auditkit.store.layout import Layout
+    from auditkit.receipts import write_proof
     from auditkit.store.ledger import name_origin
 
     if old == new == "-":
@@ -67,7 +66,7 @@ def _prove(settings: Settings, old: str, new: str | None, output: str, keys: lis
     origin = name_origin(trail.store_id)
     older = _read_checkpoint(old, origin, keys)
     newer = None if new is None else _read_checkpoint(new, origin, keys)
-    proof = make_consistency_proof(Layout(trail.path), trail.store_id, older, new=newer)
+    proof = trail.prove(_print_note(older), None if newer is None else _print_note(newer))
     size = note.parse_checkpoint(note.parse_note(proof.checkpoint).text).size
     text = format_consistency_proof(proof)
     where = ""
@@ -89,10 +88,16 @@ def _check(settings: Settings, file: str, old: str, keys: list[str]) -> int:
     proof = parse_consistency_proof(read_input(file, MAX_PROOF_BYTES))
     told = note.parse_checkpoint(note.parse_note(proof.checkpoint).text)
     older = _read_checkpoint(old, told.origin, keys)
-    faults = find_consistency_faults(proof, note.format_note(older.text, older.signatures), keys)
+    faults = find_consistency_faults(proof, _print_note(older), keys)
     grew = f"the tree {printable(told.origin)} only grew, from {proof.old_size} leaves to {told.size}"
     print_verdict(settings.terminal, faults or [grew], valid=not faults)
     return Exit.FINDINGS if faults else Exit.SOUND
+
+
+def _print_note(signed: Note) -> str:
+    from auditkit import note
+
+    return note.format_note(signed.text, signed.signatures)
 
 
 def _read_checkpoint(file: str, origin: str, keys: list[str]) -> Note:

@@ -14,7 +14,7 @@ from auditkit.cli.declarations import Settings, command, option
     examples=(
         ("auditkit receipt 20261123-k3f9wq2mzr7ta5xd:7", "into 20261123-k3f9wq2mzr7ta5xd-7.tlog-proof"),
         ("auditkit receipt 20261123-k3f9wq2mzr7ta5xd:7 --output order-4711.tlog-proof", "into a file of your own"),
-        ("auditkit query --lead L-1042 --format json | jq -r '.[].id'", "the ids of events"),
+        ("auditkit receipt 20261123-k3f9wq2mzr7ta5xd:7 --output - | gzip > order-4711.gz", "to a pipe"),
     ),
 )
 @click.argument("event_id", metavar="EVENT_ID")
@@ -26,16 +26,15 @@ from auditkit.cli.declarations import Settings, command, option
 def run(settings: Settings, event_id: str, output: str | None) -> None:
     """Write a receipt: a proof that one event is in the store, which needs no store to be checked.
 
-    Whoever gets it checks it with auditkit verify-receipt and the store's public key, offline. The event has to be
-    sealed. The receipt holds the whole event, in base64: give it only to people who may read that.
+    Whoever gets it checks it with auditkit verify-receipt and the store's public key, offline. The ids of events are in
+    auditkit query --format json; the event has to be sealed. The receipt holds the whole event, in base64: give it only
+    to people who may read that.
     """
     from auditkit.cli.terminal import shorten_path
-    from auditkit.receipts import make_receipt
-    from auditkit.store.layout import Layout
 
     trail = settings.open_trail()
     with settings.terminal.show_status("hashing the event's segment"):
-        receipt = make_receipt(Layout(trail.path), trail.store_id, event_id)
+        receipt = trail.receipt(event_id)
     if output == "-":
         write_text(receipt.text)
         return
