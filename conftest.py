@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SETTINGS_OF_CI = {"AUDITKIT_REQUIRE_CHROMIUM"}
+SETTINGS_OF_CI = {"AUDITKIT_REQUIRE_CHROMIUM", "AUDITKIT_REQUIRE_OPENSSL"}
 """Variables of ours that steer the tests and not the toolkit."""
 
 

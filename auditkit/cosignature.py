@@ -138,7 +138,7 @@ def parse_cosigner_key(text: str, *, source: str = "cosigner key") -> CosignerKe
         key = base64.b64decode(encoded, validate=True)
     except ValueError:
         key = b""
-    # Encoding again is what makes it canonical: the decoder takes stray bits before the padding without a word.
+    # Encoding again is what makes it canonical, whatever the decoder lets pass.
     if not key or base64.b64encode(key).decode("ascii") != encoded:
         raise StoreDamaged(f"{source}: expected the public key in base64, found {len(encoded)} other characters")
     if len(key) != len(_COSIGNATURE_V1) + _KEY_SIZE or not key.startswith(_COSIGNATURE_V1):

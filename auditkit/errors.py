@@ -6,11 +6,13 @@ AuditError
 ├── StoreError          the store on disk
 │   ├── StoreMissing    there is no store where one was expected
 │   ├── StoreDamaged    a file of the store can't be believed
-│   │   └── StoreIncomplete  a whole partition isn't there, perhaps because it isn't mounted
+│   │   ├── StoreIncomplete  a whole partition isn't there, perhaps because it isn't mounted
+│   │   └── WitnessConflict  a witness knows another history of the store (auditkit.anchoring.witness)
 │   └── FormatUnknown   the store was written by a newer auditkit
 ├── KeyProblem          the keys, which live outside the store
 │   ├── KeyMissing      the store exists, its key wasn't found
 │   └── KeyMismatch     a key was found, but it isn't this store's
+├── AnchorFailed        a checkpoint couldn't be published somewhere (auditkit.anchoring.failures)
 ├── ExtraMissing        an optional dependency isn't installed (also an ImportError)
 ├── ImportRefused       an import that would lose or double rows
 └── ClosedError         the logger was closed before the call

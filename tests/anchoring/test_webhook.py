@@ -102,6 +102,20 @@ def test_a_lost_answer_is_asked_for_again() -> None:
         post(url)
 
 
+def test_what_another_try_cannot_help_is_not_tried_again() -> None:
+    """A server that doesn't speak HTTP won't learn it in a second."""
+    seen = []
+
+    def talk(connection: socket.socket, _: threading.Event) -> None:
+        seen.append(1)
+        connection.sendall(b"220 mail.example ESMTP\r\n")
+
+    with serve_bytes(talk) as url, pytest.raises(AnchorFailed, match="in HTTP, found something else") as refused:
+        post(url)
+    assert len(seen) == 1
+    assert not refused.value.transient
+
+
 def test_what_comes_with_the_answer_does_not_matter() -> None:
     """The status says whether it arrived; an endless page behind it is not read."""
 

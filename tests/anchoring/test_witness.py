@@ -220,7 +220,9 @@ def test_a_size_that_is_not_one_is_not_taken(body: bytes) -> None:
 
 def test_a_size_of_another_media_type_is_not_taken() -> None:
     """A page of text that happens to be a number is no size; parameters of the type don't matter."""
-    refuse(Reply(409, b"5\n", {"Content-Type": "text/plain"}))
+    with serve(lambda _: Reply(409, b"5\n", {"Content-Type": "text/plain"})) as server, pytest.raises(AnchorFailed):
+        ask(server.url, LOG, 8)
+    assert len(server.requests) == 1
     answers = iter([Reply(409, b"5\n", {"Content-Type": "Text/X.tlog.size; charset=utf-8"}), Reply(500)])
     with serve(lambda _: next(answers)) as server, pytest.raises(AnchorFailed):
         ask(server.url, LOG, 8)
@@ -300,6 +302,16 @@ def test_a_bad_answer_is_no_cosignature(body: bytes) -> None:
     """Another key, another text, a broken signature, a line too many or something else altogether: none is taken."""
     refused = refuse(Reply(200, body))
     assert not refused.transient
+
+
+def test_a_cosignature_of_a_longer_text_is_none() -> None:
+    """A witness that puts a text of its own in front of its line, and signs both, has cosigned something else."""
+    longer = f"{TEXT}\nextension\n"
+    proper = note.sign_text(f"cosignature/v1\ntime 1767139200\n{longer}", KEY.name, KEY_SEED).signature
+    signature = note.Signature(KEY.name, KEY.key_id, (1767139200).to_bytes(8, "big") + proper)
+    whole = note.format_note(longer, [signature])
+    assert verify_cosignature(note.parse_note(whole), KEY) == 1767139200
+    refuse(Reply(200, whole.removeprefix(f"{TEXT}\n").encode()))
 
 
 def test_lines_of_unknown_keys_are_ignored() -> None:

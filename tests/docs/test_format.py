@@ -566,7 +566,10 @@ def test_sealing_launders_nothing(recorded: Recorded, tamper: Callable[[Recorded
 
 
 def test_a_rollback_is_seen_only_with_a_kept_checkpoint(recorded: Recorded) -> None:
-    """The newest commit and its segments cut off leave a sound store; the checkpoint that somebody kept tells."""
+    """The newest commit and its segments cut off leave a sound store; the checkpoint that somebody kept tells.
+
+    auditkit keeps one itself, for the user who verifies.
+    """
     recorded.open().seal()
     kept = recorded.open().verify().checkpoint
     newest = recorded.find("ledger/*.commit")[-1]
@@ -574,9 +577,13 @@ def test_a_rollback_is_seen_only_with_a_kept_checkpoint(recorded: Recorded) -> N
         (recorded.path / entry["path"]).unlink()
     newest.unlink()
     recorded.verify_independently()
-    verification = recorded.open().verify()
+    verification = recorded.open().verify(pin=False)
     assert verification.ok
     assert "unanchored" in {finding.kind for finding in verification.notes}
+    assert kept is not None
+    for verification in (recorded.open().verify(), recorded.open().verify(pin=False, against=kept)):
+        assert {finding.kind for finding in verification.findings} == {"rolled_back"}
+        assert verification.exit_code == 1
     with pytest.raises(Fault, match="checkpoint"):
         recorded.verify_independently(kept=kept)
 
