@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from auditkit import note
 from auditkit.anchoring.pins import PinnedCommit
-from auditkit.errors import StoreDamaged, StoreError
+from auditkit.errors import FormatUnknown, StoreDamaged, StoreError
 from auditkit.integrity.inspection import Inspection
 from auditkit.store import keychange, ledger
 from auditkit.store.description import read_description
@@ -20,12 +20,12 @@ def find_store(check: Inspection) -> str:
     for number in check.list_commits():
         try:
             commit = ledger.read_commit(check.layout, number)
-        except (StoreDamaged, OSError):
+        except (StoreDamaged, FormatUnknown, OSError):
             continue
         key = check.table.get(commit.key_n) if check.table is not None else None
         if commit.store is None or commit.store == said or key is None:
             return said
-        if not ledger.verify_mac(commit, commit.store, key):
+        if not ledger.verify_mac(commit.line, commit.store, key):
             continue
         check.report("tampered", "finding", "store.json", f"the store id {commit.store}", said)
         return commit.store
@@ -45,6 +45,10 @@ def check_ledger(check: Inspection) -> LedgerState:
             commit = ledger.read_commit(check.layout, number)
         except StoreDamaged as error:
             check.report("tampered", "finding", file, "a ledger commit", str(error).removeprefix(f"{file}: "))
+            state = _pass_over(check, state, number)
+            continue
+        except FormatUnknown as error:
+            _report_newer(check, file, number, str(error).removeprefix(f"{file}: "))
             state = _pass_over(check, state, number)
             continue
         except OSError as error:
@@ -83,6 +87,24 @@ def check_ledger(check: Inspection) -> LedgerState:
     if not state.number and not check.unreadable:
         _report_lost_ledger(check)
     return state
+
+
+def _report_newer(check: Inspection, file: str, number: int, told: str) -> None:
+    """Report a commit of a version that isn't known: it accuses nobody if the store's key made it, or none is there."""
+    expected, _, found = told.removeprefix("expected ").partition(", found ")
+    known = check.table is None
+    if check.table is not None:
+        try:
+            line, number = ledger.read_claim(check.layout, number)
+            key = check.table.get(number)
+            known = key is not None and ledger.verify_mac(line, check.description.store, key)
+        except (StoreDamaged, OSError):
+            known = False
+    if known:
+        advice = "verify with a newer auditkit: what this commit says, and what follows it, can't be judged by this one"
+        check.report("unverifiable", "incomplete", file, expected, found, advice=advice)
+    else:
+        check.report("tampered", "finding", file, expected, f"{found}, and no MAC of the store's key: it was changed")
 
 
 def _note_commit(check: Inspection, state: LedgerState, commit: Commit) -> None:
@@ -271,7 +293,7 @@ def _check_commit(check: Inspection, state: LedgerState, commit: Commit, number:
     if check.keys is None or check.table is None:
         return sound, sound
     key = check.table.get(commit.key_n)
-    authentic = key is not None and ledger.verify_mac(commit, check.description.store, key)
+    authentic = key is not None and ledger.verify_mac(commit.line, check.description.store, key)
     if not authentic:
         accuse(f"the MAC of key {check.keys.key_id}, number {commit.key_n}", "another MAC")
     else:

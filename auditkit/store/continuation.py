@@ -7,8 +7,11 @@ first, before any other commit: the key file keeps the old signing key until the
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Final
 
 from auditkit.chains import KeyTable
 from auditkit.errors import KeyMismatch, StoreDamaged
@@ -18,6 +21,9 @@ from auditkit.store.description import StoreDescription, set_public_key
 from auditkit.store.keyring import KeyFile
 from auditkit.store.layout import Layout
 from auditkit.store.ledger import Commit, LedgerState, Retirement, SegmentEntry
+
+ROTATION: Final = "key"
+"""What a commit says as ``why`` when it tells that keys were replaced."""
 
 
 def load_own_state(layout: Layout, store: str, keys: Keys) -> LedgerState:
@@ -34,13 +40,20 @@ def load_own_state(layout: Layout, store: str, keys: Keys) -> LedgerState:
     Raises:
         StoreDamaged: If a commit is missing, unreadable, doesn't follow the one before, or isn't authentic, or if none
             is left of a store that was sealed.
+        KeyMismatch: If the keys aren't the newest: those of an older copy of the key file.
     """
-    table = KeyTable(keys, keys.count_drawn(store)) if keys.list_roots() else None
+    drawn = keys.count_drawn(store)
+    table = KeyTable(keys, drawn) if keys.list_roots() else None
 
     def judge(state: LedgerState, commit: Commit) -> Iterator[str]:
+        if commit.why == ROTATION and drawn is not None and commit.key_n >= drawn:
+            raise KeyMismatch(
+                f"expected the keys with which commit {commit.number} of store {store} was made, when they were "
+                f"rotated, found older ones in {keys!r}: restore the newest copy of the key file"
+            )
         if table is not None:
             key = table.get(commit.key_n)
-            if key is None or not ledger.verify_mac(commit, store, key):
+            if key is None or not ledger.verify_mac(commit.line, store, key):
                 yield "expected the MAC of the store's key, found another"
         elif not _is_signed(state, commit):
             yield "expected a note signed with the store's key, found none"
@@ -74,7 +87,7 @@ def _find_pending(state: LedgerState, keys: Keys) -> bytes | None:
 
 
 def finish_change(layout: Layout, state: LedgerState, keys: Keys) -> LedgerState:
-    """Tell in the ledger that the signing key was replaced, if that was begun, and forget the old one.
+    """Finish what a killed process began: tell of a new signing key and forget the old one, remove what was retired.
 
     Args:
         layout: The store's paths.
@@ -87,11 +100,41 @@ def finish_change(layout: Layout, state: LedgerState, keys: Keys) -> LedgerState
     retiring = _find_pending(state, keys)
     if retiring is not None:
         new = keychange.derive_verifier_key(state.store, keys.signing_seed)
-        draft = draft_commit("key", detail=tell_roots(keys), keys=keychange.endorse_key(state.store, retiring, new))
+        draft = draft_commit(ROTATION, detail=tell_roots(keys), keys=keychange.endorse_key(state.store, retiring, new))
         state, _ = append_commit(layout, state, keys, draft, [retiring, keys.signing_seed])
     if isinstance(keys, KeyFile) and keys.retiring_seed is not None:
         keys.retire()
+    remove_retired(layout, state)
     return state
+
+
+def remove_retired(layout: Layout, state: LedgerState) -> None:
+    """Remove the files of segments that the ledger has retired; repeating it after a crash gives the same result.
+
+    Args:
+        layout: The store's paths.
+        state: What the ledger says.
+
+    Raises:
+        StoreDamaged: If their folder leads out of the store.
+    """
+    folders: dict[Path, list[Path]] = defaultdict(list)
+    for path in state.retired:
+        layout.staged(path).unlink(missing_ok=True)
+        file = layout.segment(path)
+        folders[file.parent].append(file)
+    for folder, files in folders.items():
+        if not folder.is_dir():
+            continue
+        for each in (layout.events, folder):
+            if each.is_symlink():
+                raise StoreDamaged(
+                    f"expected a folder of the store at {each}, found a symbolic link: replace it by the folder itself"
+                )
+        for file in files:
+            file.unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def tell_roots(keys: Keys) -> str | None:
@@ -174,6 +217,12 @@ def append_commit(
 
 
 def complete_description(layout: Layout, description: StoreDescription, state: LedgerState) -> None:
-    """Fill in the public key in ``store.json``: behind the first commit, and where it has changed."""
-    if state.verifier_key not in (None, description.public_key):
+    """Fill in the public key in ``store.json``: behind the first commit, and where it has changed.
+
+    Another than one that the ledger names stays, as evidence that somebody put it there.
+    """
+    if state.verifier_key is None or description.public_key == state.verifier_key:
+        return
+    changes = (commit.keys for commit in ledger.read_commits(layout) if commit.keys is not None)
+    if description.public_key is None or any(change["new"] == description.public_key for change in changes):
         set_public_key(layout, description, state.verifier_key)

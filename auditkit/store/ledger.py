@@ -24,7 +24,7 @@ from typing import Any, Final
 import orjson
 
 from auditkit import note, tree
-from auditkit.errors import StoreDamaged
+from auditkit.errors import FormatUnknown, StoreDamaged
 from auditkit.event import FORMAT, MAX_INTEGER, MAX_TIME_US, MIN_TIME_US, hash_line, join_line, split_line
 from auditkit.keys import derive_commit_key
 from auditkit.store import durable
@@ -387,9 +387,9 @@ def make_commit(state: LedgerState, commit: Commit, key: bytes, seeds: Sequence[
     return replace(made, checkpoint=note.format_note(text, signatures))
 
 
-def verify_mac(commit: Commit, store: str, key: bytes) -> bool:
-    """Tell whether a commit's MAC is the one its store's key makes."""
-    body, mac = split_line(commit.line)
+def verify_mac(line: bytes, store: str, key: bytes) -> bool:
+    """Tell whether the MAC in a commit's line, of whatever version, is the one its store's key makes."""
+    body, mac = split_line(line)
     expected = hmac.digest(derive_commit_key(key, store), body, "sha256")
     return mac is not None and hmac.compare_digest(mac, expected)
 
@@ -408,11 +408,16 @@ def parse_commit(data: bytes, source: str = "commit") -> Commit:
 
     Raises:
         StoreDamaged: Saying what was expected and found.
+        FormatUnknown: If a newer auditkit made it, as it says.
     """
     line, newline, rest = data.partition(b"\n")
     try:
         body, mac = split_line(line)
         fields = orjson.loads(body)
+        if isinstance(fields, dict) and type(fields.get("v")) is int and fields["v"] > FORMAT:
+            raise FormatUnknown(
+                f"{source}: expected a commit of version {FORMAT}, found version {fields['v']}: use a newer auditkit"
+            )
         if not newline or mac is None:
             raise StoreDamaged("expected a line with a MAC and a signed note behind it")
         if not isinstance(fields, dict) or tuple(fields) != COMMIT_KEYS:
@@ -565,6 +570,22 @@ def read_commit(layout: Layout, number: int) -> Commit:
             f"expected ledger commit {path}, found none: run `auditkit integrity` for the whole damage"
         ) from error
     return parse_commit(data, f"{path.parent.name}/{path.name}")
+
+
+def read_claim(layout: Layout, number: int) -> tuple[bytes, int]:
+    """Read the line of a commit of another version, and the number of the key that it names.
+
+    In every version a commit is a line of JSON with ``v``, ``key_n`` and, at its end, the MAC.
+
+    Raises:
+        StoreDamaged: If it isn't that.
+        OSError: If it can't be read.
+    """
+    line = durable.read_regular(layout.commit(number), "a ledger commit", MAX_COMMIT_BYTES).partition(b"\n")[0]
+    try:
+        return line, _integer(orjson.loads(split_line(line)[0])["key_n"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreDamaged(f"expected a ledger commit of a newer version, found {type(error).__name__}") from error
 
 
 def read_commits(layout: Layout, after: int = 0) -> Iterator[Commit]:

@@ -219,7 +219,7 @@ def test_the_example_is_what_auditkit_makes() -> None:
         commit = ledger.parse_commit(stored)
         key = keys.ratchet_key(k1) if n == 2 else k1
         assert ledger.check_commit(state, commit) == []
-        assert ledger.verify_mac(commit, STORE, key)
+        assert ledger.verify_mac(commit.line, STORE, key)
         assert ledger.format_commit(ledger.make_commit(state, commit, key, [ExampleKeys().signing_seed])) == stored
         state = ledger.apply_commit(state, commit)
         assert state.root.hex() == read_values(f"tree.{n}")["root"]

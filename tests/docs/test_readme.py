@@ -79,7 +79,7 @@ def test_the_readme_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.
             counted = dict(duckdb.execute(text).fetchall())
             assert counted["lead.ingested"] == counted["invoice.paid"] == counted["error"] == 1
             ran[language] += 1
-    assert ran == {"python": 4, "console": 9, "sql": 1}
+    assert ran == {"python": 4, "console": 12, "sql": 1}
     assert len(list((tmp_path / "reports").glob("daily-*.html"))) == 2
     assert (tmp_path / "events.csv").read_text().count("invoice.paid") == 1
 

@@ -81,9 +81,9 @@ def test_what_is_printed_is_read_back(commit: Commit) -> None:
     data = ledger.format_commit(commit)
     assert ledger.parse_commit(data) == commit
     assert ledger.format_commit(ledger.parse_commit(data)) == data
-    assert ledger.verify_mac(commit, STORE, KEYS.draw()[1])
-    assert not ledger.verify_mac(commit, STORE[::-1], KEYS.draw()[1])
-    assert not ledger.verify_mac(commit, STORE, bytes(32))
+    assert ledger.verify_mac(commit.line, STORE, KEYS.draw()[1])
+    assert not ledger.verify_mac(commit.line, STORE[::-1], KEYS.draw()[1])
+    assert not ledger.verify_mac(commit.line, STORE, bytes(32))
 
 
 @pytest.fixture(scope="session")
