@@ -28,9 +28,9 @@ from auditkit.integrity.inspection import Inspection
 from auditkit.store.ledger import LedgerState, name_origin
 from auditkit.times import from_us
 
-_COPY: Final = (
-    "find out who removed it, and restore the newest backup; of a store that you restored yourself, or of a copy, "
-    "you know why"
+_ADVICE: Final = (
+    "find out who removed it, and restore the newest backup; if you restored an older one yourself, verify once with "
+    "repin (--repin)"
 )
 
 
@@ -215,7 +215,7 @@ def _report_cut(check: Inspection, anchors: list[Anchor]) -> None:
             f"ledger/{check.layout.commit(number).name}",
             f"commit {number} of {from_us(commit.time):%Y-%m-%d %H:%M:%S} UTC with {commit.events:,} events, as seen",
             f"no such commit: the ledger ends with commit {last}; {how}",
-            advice=_COPY,
+            advice=_ADVICE,
             times=times,
             events=commit.events,
         )
@@ -228,7 +228,7 @@ def _report_cut(check: Inspection, anchors: list[Anchor]) -> None:
             f"ledger/{check.layout.commit(max(told, default=last) + 1).name}",
             f"a tree of {farthest.size:,} leaves, as {farthest.source} says",
             f"one of {check.nodes.size:,}, which ends with commit {last}: {gone:,} events and commits are gone; {how}",
-            advice=_COPY,
+            advice=_ADVICE,
             events=gone if not told else None,
         )
 
@@ -250,7 +250,7 @@ def _report_fork(check: Inspection, anchor: Anchor) -> None:
         f"ledger/{check.layout.commit(place).name}",
         f"a tree that had the root {anchor.root.hex()} at {anchor.size:,} leaves, as {anchor.source} says",
         "another history" + (f" since commit {after}" if common else "") + ": the store went back and on otherwise",
-        advice=_COPY,
+        advice=_ADVICE,
         events=sum(commit.events for commit in lost) if lost else None,
         times=_span(lost),
     )

@@ -245,8 +245,9 @@ class Verification:
     def to_html(self) -> str:
         """Give the verdict, and a table of all findings, warnings and notes, as a piece of HTML without scripts."""
         colour = _COLOURS["incomplete" if self.ok and self.warnings else self.verdict]
-        head = printable(str(self).partition("\n")[0])
-        parts = [f'<p style="margin:0 0 .5em"><strong style="color:{colour}">{escape(head)}</strong></p>']
+        word, _, rest = printable(str(self).partition("\n")[0]).partition(" ")
+        head = f'<strong style="color:{colour}">{escape(word)}</strong> {escape(rest)}'
+        parts = [f'<p style="margin:0 0 .75em">{head}</p>']
         items = (*self.findings, *self.notes)
         if items:
             titles = "".join(f'<th style="{_CELL}">{title}</th>' for title in _HTML_TITLES)
@@ -286,33 +287,37 @@ class Verification:
 
 
 _COLOURS: Final = {"ok": "#1a7f37", "findings": "#b42318", "incomplete": "#9a6700"}
-_CELL: Final = "text-align:left;vertical-align:top;padding:.25em .75em .25em 0;border-top:1px solid #8884"
-_HTML_TITLES: Final = ("what", "where", "when (UTC)", "events", "expected", "found", "what to do")
+_CELL: Final = "text-align:left;vertical-align:top;padding:.4em 1.5em .4em 0;border-top:1px solid #8884"
+_HTML_TITLES: Final = ("What", "Where and when (UTC)", "Expected, found, and what to do")
 _HTML_ROWS: Final = 200
 """Findings that a page shows; a damaged store may have as many as events."""
 
 
 def _draw_cells(item: Finding) -> str:
     """Draw a finding as the cells of a row; each of its texts may come from a hostile file."""
-    where = item.file
-    if item.writer is not None:
-        where += f", writer {item.writer}"
-    if item.first_seq is not None:
-        where += f", seq {item.first_seq}" + ("" if item.last_seq in (None, item.first_seq) else f" to {item.last_seq}")
-    moments = dict.fromkeys(_say_time(moment) for moment in (item.time_min, item.time_max) if moment is not None)
-    accused = item.severity == "finding"
-    colour = _COLOURS["findings" if accused else "incomplete"] if item.severity != "note" else "inherit"
+    colour = _COLOURS["findings" if item.severity == "finding" else "incomplete"]
+    colour = "inherit" if item.severity == "note" else colour
     kind = f'<strong style="color:{colour}">{escape(item.kind.replace("_", " "))}</strong><br>{escape(item.severity)}'
-    texts = (
-        where,
-        " to ".join(str(moment) for moment in moments),
-        "" if item.events is None else f"{item.events:,}",
-        item.expected,
-        item.found,
-        item.advice,
+    where = [item.file, "" if item.writer is None else f"writer {item.writer}"]
+    if item.first_seq is not None:
+        where.append(
+            f"seq {item.first_seq}" + ("" if item.last_seq in (None, item.first_seq) else f" to {item.last_seq}")
+        )
+    if item.time_min is not None and item.time_max is not None:
+        moments = dict.fromkeys(f"{moment:%Y-%m-%d %H:%M:%S}" for moment in (item.time_min, item.time_max))
+        where.append(" to ".join(moments))
+    if item.events is not None:
+        where.append(f"{item.events:,} event{'' if item.events == 1 else 's'}")
+    told = [
+        f'<span style="opacity:.7">{label}</span> {escape(printable(text))}'
+        for label, text in (("expected", item.expected), ("found", item.found), ("advice", item.advice))
+        if text
+    ]
+    places = [escape(printable(text)) for text in where if text]
+    return (
+        f'<td style="{_CELL};white-space:nowrap">{kind}</td><td style="{_CELL};width:30%">{"<br>".join(places)}</td>'
+        f'<td style="{_CELL}">{"<br>".join(told)}</td>'
     )
-    cells = [kind, *(escape(printable(text)) for text in texts)]
-    return "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells)
 
 
 def _say_time(moment: datetime | None) -> str | None:
