@@ -43,13 +43,15 @@ class KeyTable:
     Args:
         keys: Where K[n] comes from.
         drawn: How many were drawn, None if that isn't counted.
+        roots: The roots to take, if not those of the keys.
     """
 
-    def __init__(self, keys: Keys, drawn: int | None) -> None:
-        roots = keys.list_roots()
+    def __init__(self, keys: Keys, drawn: int | None, roots: Sequence[tuple[int, bytes]] | None = None) -> None:
+        roots = keys.list_roots() if roots is None else roots
         self._starts = [start for start, _ in roots]
         self._rungs = [[root] for _, root in roots]
-        self._limit = 1 if isinstance(keys, GivenKey) else max(drawn or 0, MAX_NUMBER)
+        newest = self._starts[-1] if self._starts else 0
+        self._limit = 1 if isinstance(keys, GivenKey) else max(drawn or 0, newest + MAX_NUMBER)
 
     def get(self, number: int) -> bytes | None:
         """Give K[number], None for a number that can't have been drawn, or whose key is gone for good."""
@@ -74,7 +76,7 @@ class WriterKeys:
 
     Args:
         store: Id of the store.
-        table: Where K[n] comes from.
+        table: Where K[n] comes from, None if all keys are adopted.
         max_steps: How many steps of ratchets are spent on epochs that jump; None for any number. A sealer needs them
             all: it sets aside what it can't prove.
 
@@ -83,7 +85,7 @@ class WriterKeys:
         unreached: For each writer that asked for more than was left, the lowest epoch whose key wasn't derived.
     """
 
-    def __init__(self, store: str, table: KeyTable, max_steps: int | None = None) -> None:
+    def __init__(self, store: str, table: KeyTable | None, max_steps: int | None = None) -> None:
         self._store = store
         self._table = table
         self._steps_left = max_steps
@@ -97,11 +99,49 @@ class WriterKeys:
 
     def prepare(self, writer: str, number: int) -> None:
         """Derive W[n,0] of a writer; a later call for the same writer replaces it."""
-        key = self._table.get(number)
+        key = None if self._table is None else self._table.get(number)
         if key is not None:
             self._first[writer] = derive_writer_key(key, self._store, writer)
             self._reached.pop(writer, None)
             self._epochs, self._prepared = ("", 0, []), None
+
+    def adopt(self, writer: str, key: bytes) -> None:
+        """Take W[n,0] of a writer from whoever derived it; a helper isn't given the keys it is derived from."""
+        self._first[writer] = key
+        self._reached.pop(writer, None)
+        self._epochs, self._prepared = ("", 0, []), None
+
+    def affords(self, places: Iterable[tuple[str, int | None]]) -> bool:
+        """Tell whether the steps that are left suffice to derive keys in this order; nothing is derived or spent.
+
+        Args:
+            places: Writers and epochs as `find_states` would be asked for them; None as the epoch stands for a
+                `prepare` of the writer's key, after which it is known.
+        """
+        left, reached, known = self._steps_left, dict[str, int](), set[str]()
+        current, start, end = self._epochs[0], self._epochs[1], self._epochs[1] + len(self._epochs[2]) - 1
+        last = None if self._prepared is None else self._prepared[:2]
+        for writer, epoch in places:
+            if epoch is None:
+                known.add(writer)
+                reached[writer], current, last = 0, "", None
+                continue
+            if (writer, epoch) == last:
+                continue
+            if (writer not in self._first and writer not in known) or not 0 <= epoch <= MAX_EPOCH:
+                return False
+            if current != writer or epoch < start:
+                start = reached.get(writer, self._reached.get(writer, (0, b""))[0])
+                start = end = start if start <= epoch else 0
+                current = writer
+            cost = epoch - end - FREE_STEPS
+            if cost > 0 and left is not None:
+                left -= cost
+                if left < 0:
+                    return False
+            end = max(end, epoch)
+            reached[writer], last = epoch, (writer, epoch)
+        return True
 
     def find_number(
         self, writer: str, numbers: Iterable[int], witnesses: Sequence[tuple[int, bytes, bytes]]
@@ -120,7 +160,7 @@ class WriterKeys:
             if self._trials_left <= 0:
                 return None
             self._trials_left -= 1
-            key = self._table.get(number)
+            key = None if self._table is None else self._table.get(number)
             if key is None:
                 continue
             at, key = 0, derive_writer_key(key, self._store, writer)
@@ -223,7 +263,12 @@ def check_macs(
 
 
 def prove_lines(
-    writer_keys: WriterKeys, writer: str, lines: Sequence[bytes], epochs: Sequence[int], prev: bytes
+    writer_keys: WriterKeys,
+    writer: str,
+    lines: Sequence[bytes],
+    epochs: Sequence[int],
+    prev: bytes,
+    macs: bytes | None = None,
 ) -> list[bytes] | None:
     """Prove in one pass that each of a writer's lines has a MAC that holds over the one before it.
 
@@ -235,16 +280,23 @@ def prove_lines(
         lines: Its lines, without newlines, one following the other in the chain.
         epochs: Their epochs.
         prev: Leaf that the first line chains to.
+        macs: The MACs with which the lines end, 32 bytes each, one after the other: where they are known from a column,
+            the lines needn't be read for them.
 
     Returns:
         The lines' leaves; None if one of them isn't proved, an epoch goes down, or the key isn't known.
     """
-    leaves = []
-    current = -1
+    leaves: list[bytes] = []
+    signed: list[bytes] = []
+    current, agreed = -1, 0
     for line, epoch in zip(lines, epochs, strict=True):
         if epoch < current:
             return None
         if epoch != current:
+            # No step is spent on a key before all that comes earlier is proved.
+            if not _agree(signed, lines, macs, agreed):
+                return None
+            agreed = len(signed)
             states = writer_keys.find_states(writer, epoch)
             if states is None:
                 return None
@@ -253,13 +305,21 @@ def prove_lines(
         inner.update(prev + line[:-LINE_TAIL_BYTES] + b"}")
         outer = copy_outer()
         outer.update(inner.digest())
-        if line[-LINE_TAIL_BYTES:] != MAC_HEAD + outer.hexdigest().encode() + MAC_TAIL:
-            return None
+        signed.append(outer.digest())
         leaf = _copy_leaf()
         leaf.update(line)
         prev = leaf.digest()
         leaves.append(prev)
-    return leaves
+    return leaves if _agree(signed, lines, macs, agreed) else None
+
+
+def _agree(signed: Sequence[bytes], lines: Sequence[bytes], macs: bytes | None, start: int) -> bool:
+    """Tell whether the MACs that were computed so far are those of their lines, from one line on."""
+    found = signed[start:]
+    if macs is not None:
+        return b"".join(found) == macs[32 * start : 32 * len(signed)]
+    tails = (MAC_HEAD + mac.hex().encode() + MAC_TAIL for mac in found)
+    return all(line.endswith(tail) for line, tail in zip(lines[start:], tails, strict=False))
 
 
 def find_unproved(valid: Sequence[bool], follows: Sequence[bool], last_proved: bool) -> list[int]:

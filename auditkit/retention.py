@@ -6,9 +6,11 @@ root, the checkpoints and every receipt are as valid as before. The same removal
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date
+from typing import Final
 
 import orjson
 
@@ -20,6 +22,9 @@ from auditkit.store.description import read_description
 from auditkit.store.layout import Layout, read_segment_name, read_writer_day
 from auditkit.store.ledger import LedgerState, Retirement, SegmentEntry
 from auditkit.store.openings import Openings
+
+MAX_POLICY: Final = 1000
+"""Longest policy, in characters: the ledger repeats it for each segment."""
 
 
 @dataclass(frozen=True)
@@ -52,25 +57,32 @@ def retire_days(layout: Layout, keys: Keys, before: date, policy: str) -> Retire
         What was removed.
 
     Raises:
-        UsageError: If no reason is given.
+        UsageError: If no reason is given, or one that is too long or can't be written.
         StoreDamaged: If the ledger can't be continued; nothing is removed then.
     """
-    if not policy.strip():
-        raise UsageError("expected the policy under which events are removed, found none")
+    _check_policy(policy)
     description = read_description(layout)
     with durable.hold_lock(layout.seal_lock):
         state = continuation.load_own_state(layout, description.store, keys)
         state = continuation.finish_change(layout, state, keys)
-        remove_retired(layout, state)
         chosen = _choose_segments(layout, state, before)
         if not chosen:
             return RetirementResult(None, (), 0, ())
         draft = continuation.draft_commit("retain", retired=_explain(layout, state, chosen, policy))
         state, commit = continuation.append_commit(layout, state, keys, draft)
-        remove_retired(layout, state)
+        continuation.remove_retired(layout, state)
     days = sorted({day for day in (read_segment_name(entry.path) for entry in chosen) if day is not None})
     paths = tuple(entry.path for entry in chosen)
     return RetirementResult(commit.number, tuple(days), sum(entry.rows for entry in chosen), paths)
+
+
+def _check_policy(policy: str) -> None:
+    if not policy.strip():
+        raise UsageError("expected the policy under which events are removed, found none")
+    if len(policy) > MAX_POLICY:
+        raise UsageError(f"expected a policy of at most {MAX_POLICY:,} characters, found {len(policy):,}: cut it")
+    if re.search("[\ud800-\udfff]", policy):
+        raise UsageError("expected a policy in text that UTF-8 can hold, found a lone surrogate: leave it out")
 
 
 def _choose_segments(layout: Layout, state: LedgerState, before: date) -> list[SegmentEntry]:
@@ -89,13 +101,3 @@ def _explain(layout: Layout, state: LedgerState, chosen: list[SegmentEntry], pol
             if number is not None:
                 numbers[entry.path].add(number)
     return [Retirement(entry.path, policy, tuple(sorted(numbers[entry.path]))) for entry in chosen]
-
-
-def remove_retired(layout: Layout, state: LedgerState) -> None:
-    """Remove the files of segments that the ledger has retired; repeating it after a crash gives the same result."""
-    for path in state.retired:
-        file = layout.segment(path)
-        file.unlink(missing_ok=True)
-        layout.staged(path).unlink(missing_ok=True)
-        if file.parent.is_dir() and not any(file.parent.iterdir()):
-            file.parent.rmdir()

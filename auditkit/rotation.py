@@ -54,7 +54,7 @@ def rotate_keys(
 
     Raises:
         UsageError: If there is nothing to replace, or the keys come from a given secret.
-        KeyProblem: If the key file can't be written, or is an offline one.
+        KeyProblem: If the key file can't be written, is an offline one or an older copy.
         StoreDamaged: If the ledger can't be continued.
     """
     if not isinstance(keys, KeyFile):
@@ -72,7 +72,7 @@ def rotate_keys(
         first = keys.count_drawn(description.store) if root else None
         state = continuation.finish_change(layout, state, keys)
         if state is before:
-            draft = continuation.draft_commit("key", detail=continuation.tell_roots(keys))
+            draft = continuation.draft_commit(continuation.ROTATION, detail=continuation.tell_roots(keys))
             state, _ = continuation.append_commit(layout, state, keys, draft)
         continuation.complete_description(layout, description, state)
     return RotationResult(state.number, before.verifier_key, str(state.verifier_key), first)

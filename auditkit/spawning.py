@@ -12,18 +12,17 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from auditkit.errors import AuditError
 from auditkit.event import DAY_US
+from auditkit.interpreter import find_python, make_environment
 from auditkit.keys import Keys
 from auditkit.store import durable, journal
 from auditkit.store.layout import Layout, read_writer_day, today
@@ -54,32 +53,6 @@ _log = logging.getLogger("auditkit")
 def can_seal() -> bool:
     """Tell whether this installation can seal, without importing what that needs."""
     return all(importlib.util.find_spec(name) is not None for name in ("pyarrow", "duckdb", "cryptography"))
-
-
-def find_python() -> str | None:
-    """Find the command that runs Python: ``$AUDITKIT_PYTHON``, this interpreter, or ``python3`` on the path.
-
-    In an embedded interpreter ``sys.executable`` is the application itself; running it again would start a second
-    application.
-    """
-    if named := os.environ.get("AUDITKIT_PYTHON"):
-        return named
-    for candidate in (sys.executable, getattr(sys, "_base_executable", None)):
-        if candidate and Path(candidate).name.lower().startswith(("python", "pypy")):
-            return candidate
-    return None if getattr(sys, "frozen", False) else shutil.which("python3")
-
-
-def _make_environment(python: str) -> dict[str, str]:
-    """Make the child's environment: one thread for each library, and modules from where this process has them.
-
-    With ``-m`` alone the working directory would come first, and whoever can write there could have a module of his
-    own loaded in a process that holds the key; ``-P`` keeps it out (Python 3.11).
-    """
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1"}
-    if python in (sys.executable, getattr(sys, "_base_executable", None)):
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if Path(path).is_absolute())
-    return environment
 
 
 @contextmanager
@@ -154,7 +127,7 @@ def _run(python: str, command: list[str], request: dict[str, Any], layout: Layou
             command,
             input=orjson.dumps(request),
             capture_output=True,
-            env=_make_environment(python),
+            env=make_environment(python),
             pass_fds=inherited,
             check=False,
         )

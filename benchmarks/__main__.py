@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import recording, storing
+from benchmarks import recording, storing, verifying
 from benchmarks.measuring import Figure
 
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
@@ -19,6 +19,8 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "steady": recording.measure_steady,
     "startup": recording.measure_startup,
     "sealing": storing.measure_sealing,
+    "verifying": verifying.measure_verifying,
+    "verifying-memory": verifying.measure_memory,
     "import": storing.measure_import,
     "lookup": storing.measure_lookup,
     "live": storing.measure_live,

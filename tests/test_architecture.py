@@ -29,6 +29,7 @@ PUBLIC_NAMES = [
     "importing",
     "open",
     "report",
+    "verify_receipt",
 ]
 """Every name of ``auditkit`` that users may rely on: adding one is a promise, removing one breaks code."""
 

@@ -14,6 +14,7 @@ with the newest hundred commits, so that what is gone can be named. Times are mi
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ import orjson
 from auditkit import note
 from auditkit.errors import StoreDamaged
 from auditkit.store import durable
+from auditkit.store.ledger import name_origin
+from auditkit.times import MAX_US, MIN_US
 
 MAX_COMMITS: Final = 100
 """How many commits a pin names."""
@@ -83,13 +86,20 @@ def locate_pin(store: str) -> Path:
     Args:
         store: Id of the store.
 
+    Raises:
+        FileNotFoundError: If this user has no home folder, and nothing else names a state folder.
+
     Example:
         >>> locate_pin("k3f9").name
         'k3f9.json'
     """
     import platformdirs  # 6 ms that a process which only records needn't pay
 
-    return Path(platformdirs.user_state_dir("auditkit", appauthor=False)) / "checkpoints" / f"{store}.json"
+    try:
+        folder = Path(platformdirs.user_state_dir("auditkit", appauthor=False))
+    except RuntimeError:  # as Path.home() does
+        raise FileNotFoundError(errno.ENOENT, "This user has no home folder ($HOME, $XDG_STATE_HOME)") from None
+    return folder / "checkpoints" / f"{store}.json"
 
 
 def read_pin(store: str) -> Pin | None:
@@ -103,8 +113,8 @@ def read_pin(store: str) -> Pin | None:
             damaged to hide a removal.
         OSError: If it can't be read.
     """
-    path = locate_pin(store)
     try:
+        path = locate_pin(store)
         data = durable.read_regular(path, "a pinned checkpoint", _MAX_BYTES, follow=True)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -112,9 +122,9 @@ def read_pin(store: str) -> Pin | None:
         fields = orjson.loads(data)
         if fields["auditkit"] != "pin" or fields["v"] != 1 or fields["store"] != store:
             raise ValueError("another kind of file")
-        pin = Pin(store, _integer(fields["seen"]), fields["checkpoint"], tuple(map(_read_commit, fields["commits"])))
+        pin = Pin(store, _time(fields["seen"]), fields["checkpoint"], tuple(map(_read_commit, fields["commits"])))
         told = note.parse_checkpoint(note.parse_note(pin.checkpoint).text)
-        if (told.size, told.root) != (pin.newest.size, pin.newest.root):
+        if told != note.Checkpoint(name_origin(store), pin.newest.size, pin.newest.root):
             raise ValueError("a checkpoint of another commit")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, StoreDamaged) as error:
         raise StoreDamaged(
@@ -179,13 +189,17 @@ def _dump(pin: Pin) -> bytes:
 
 def _read_commit(fields: list[Any]) -> PinnedCommit:
     number, size, root, moment, events, time_min, time_max = fields
-    times = (None if value is None else _integer(value) for value in (time_min, time_max))
-    return PinnedCommit(
-        _integer(number), _integer(size), bytes.fromhex(root), _integer(moment), _integer(events), *times
-    )
+    times = (None if value is None else _time(value) for value in (time_min, time_max))
+    return PinnedCommit(_count(number), _count(size), bytes.fromhex(root), _time(moment), _count(events), *times)
 
 
-def _integer(value: object) -> int:
-    if type(value) is not int:
+def _count(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError(type(value).__name__)
+    return value
+
+
+def _time(value: object) -> int:
+    if type(value) is not int or not MIN_US <= value <= MAX_US:
         raise TypeError(type(value).__name__)
     return value

@@ -20,9 +20,9 @@ from auditkit.anchoring.timestamps import Timestamp, request_timestamp, verify_t
 from auditkit.anchoring.transport import MAX_ANSWER_BYTES, parse_endpoint
 from auditkit.anchoring.webhook import post_checkpoint
 from auditkit.anchoring.witness import Witness, WitnessConflict, request_cosignature
-from auditkit.errors import StoreDamaged, UsageError
+from auditkit.errors import StoreDamaged, UsageError, require
 from auditkit.store import durable, ledger
-from auditkit.store.layout import Layout
+from auditkit.store.layout import Layout, is_known_name
 from auditkit.store.ledger import LedgerState
 from auditkit.store.nodes import TreeNodes
 
@@ -85,21 +85,32 @@ def read_checkpoint(layout: Layout, state: LedgerState) -> str:
         raise UsageError(
             f"expected a sealed store at {layout.root}, found no commit yet: `auditkit seal` makes the first checkpoint"
         )
+    own = note.parse_note(state.checkpoint)
     try:
         data = durable.read_regular(layout.cosigned(state.number), "a cosigned checkpoint", note.MAX_NOTE_BYTES)
-        cosigned, own = note.parse_note(data), note.parse_note(state.checkpoint)
-    except (FileNotFoundError, NotADirectoryError, StoreDamaged):
+        cosigned = note.parse_note(data)
+    except (OSError, StoreDamaged):
         return state.checkpoint  # nothing authenticates that folder: what isn't a note of this text adds nothing
-    if cosigned.text != own.text:
-        return state.checkpoint
-    return _join(own, cosigned.signatures)
+    return _join(own, cosigned.signatures) if cosigned.text == own.text else state.checkpoint
 
 
 def _join(signed: note.Note, signatures: Sequence[note.Signature]) -> str:
-    """Add signatures to a note, the newest of each key behind those it has."""
-    added = {(each.name, each.key_id): each for each in signatures}
-    own = {(each.name, each.key_id) for each in signed.signatures}
-    return note.format_note(signed.text, [*signed.signatures, *(each for key, each in added.items() if key not in own)])
+    """Add cosignatures to the store's own note, as many as it takes, the newest of each key.
+
+    A line in the store's own name is none: whoever writes to the store could make the note fail with it.
+    """
+    names = {each.name for each in signed.signatures}
+    added: dict[tuple[str, bytes], note.Signature] = {}
+    for each in signatures:
+        if each.name not in names:
+            added.pop((each.name, each.key_id), None)
+            added[each.name, each.key_id] = each
+    room = note.MAX_SIGNATURES - len(signed.signatures)
+    joined = [*signed.signatures, *list(added.values())[-room:]]
+    try:
+        return note.format_note(signed.text, joined)
+    except UsageError:  # too long
+        return note.format_note(signed.text, signed.signatures)
 
 
 def publish_checkpoint(
@@ -134,6 +145,9 @@ def publish_checkpoint(
     for what, urls, plain in (("webhook", webhooks, False), ("time stamp", timestamps, True)):
         for url in urls:
             parse_endpoint(url, what, plain=plain)
+    if timestamps:
+        require("rfc3161_client", "timestamp")
+    _refuse_link(layout)
     nodes = TreeNodes()
 
     def collect(_state: LedgerState, commit: ledger.Commit) -> tuple[()]:
@@ -152,10 +166,7 @@ def publish_checkpoint(
             results.append(Published("witness", witness.key.name, str(error), conflict))
             continue
         signed = _join(own, [*note.parse_note(signed).signatures, signature])
-        results.append(Published("witness", witness.key.name))
-    if any(result.problem is None for result in results):
-        durable.make_folder(layout.anchors)
-        durable.replace_file(layout.cosigned(state.number), signed.encode())
+        results.append(_try("witness", witness.key.name, partial(_keep_cosignature, layout, state, signature)))
     results += [_try("file", str(path), partial(append_checkpoint, path, signed)) for path in files]
     for url in webhooks:
         place = str(parse_endpoint(url, "webhook"))
@@ -166,12 +177,41 @@ def publish_checkpoint(
     return Publication(signed, state.number, state.size, tuple(results))
 
 
+def _refuse_link(layout: Layout) -> None:
+    """Refuse a folder that leads elsewhere: files are written to it, perhaps by root.
+
+    Raises:
+        StoreDamaged: Naming the folder.
+    """
+    if layout.anchors.is_symlink():
+        raise StoreDamaged(
+            f"expected a folder of the store at {layout.anchors}, found a symbolic link: replace it by the folder "
+            "itself, or remove it"
+        )
+
+
 def _try(kind: str, place: str, publish: Callable[[], None]) -> Published:
     try:
         publish()
-    except AnchorFailed as error:
+    except (AnchorFailed, UsageError) as error:
         return Published(kind, place, str(error))
+    except OSError as error:
+        return Published(kind, place, f"{error.filename}: {error.strerror}" if error.filename else error.strerror or "")
     return Published(kind, place)
+
+
+def _keep_cosignature(layout: Layout, state: LedgerState, signature: note.Signature) -> None:
+    """Keep a cosignature beside the ledger, with those that were added meanwhile."""
+    known = note.parse_note(read_checkpoint(layout, state))
+    own = note.parse_note(state.checkpoint or "")
+    try:
+        durable.make_folder(layout.anchors)
+        durable.replace_file(layout.cosigned(state.number), _join(own, [*known.signatures, signature]).encode())
+    except OSError as error:
+        raise AnchorFailed(
+            f"the witness has cosigned the checkpoint, but its cosignature couldn't be kept in {layout.anchors} "
+            f"({error.strerror}): make the folder writable, and ask again"
+        ) from error
 
 
 def _keep_timestamp(layout: Layout, state: LedgerState, url: str, timeout_s: float) -> None:
@@ -198,6 +238,8 @@ def verify_timestamps(layout: Layout, store: str, roots: bytes) -> list[tuple[in
     found: list[tuple[int, Timestamp]] = []
     notes: dict[int, str] = {}
     for path in sorted(layout.anchors.glob("*.tsr")):
+        if not is_known_name(layout.anchors.name, path.name):
+            continue  # strangers are noted by every verification of the store
         number = int(path.name.partition(".")[0])
         if number not in notes:
             notes[number] = ledger.read_commit(layout, number).checkpoint

@@ -26,7 +26,7 @@ def read_public_key(given: str, store: str | None = None) -> str:
         UsageError: If it is neither.
 
     Example:
-        >>> read_public_key("auditkit/k3f9+b1c5c8cc+ATtqJ7zOtqQtYqOo0CpvDXNlUhV3HeJDpjrASKGLWdop")[:13]
+        >>> read_public_key("auditkit/k3f9+ace70478+ATtqJ7zOtqQtYqOo0CpvDXNlMhV3HeJDpjrASKGLWdop")[:13]
         'auditkit/k3f9'
     """
     if given.startswith("auditkit/") and "+" in given:

@@ -16,7 +16,7 @@ import orjson
 from auditkit.demo.folder import DemoFolder, claim_folder
 from auditkit.demo.scenario import WORKERS
 from auditkit.errors import AuditError, UsageError
-from auditkit.spawning import find_python
+from auditkit.interpreter import find_python
 from auditkit.store.description import open_or_create
 from auditkit.store.layout import Layout
 

@@ -23,8 +23,10 @@ from auditkit.anchoring import pins
 from auditkit.anchoring.copies import find_checkpoints, read_checkpoints
 from auditkit.anchoring.pins import Pin, PinnedCommit
 from auditkit.errors import StoreDamaged, UsageError
-from auditkit.integrity.findings import AnchorResult, Kind
+from auditkit.integrity.findings import AnchorResult
 from auditkit.integrity.inspection import Inspection
+from auditkit.integrity.ledgers import tell_kind
+from auditkit.store import durable
 from auditkit.store.ledger import LedgerState, name_origin
 from auditkit.times import from_us
 
@@ -99,11 +101,9 @@ def read_anchors(kept: str | os.PathLike[str], store: str) -> list[Anchor]:
             )
     else:
         found, source = read_checkpoints(Path(kept), origin), Path(kept).name
-    anchors: dict[tuple[int, bytes], Anchor] = {}
-    for each in found:
-        told = note.parse_checkpoint(each.text)
-        anchors.setdefault((told.size, told.root), Anchor(source, told.size, told.root, each))
-    return list(anchors.values())
+    # Each counts by itself: a copy with a false signature, put in front of the true one, mustn't take its place.
+    told = [(note.parse_checkpoint(each.text), each) for each in found]
+    return [Anchor(source, checkpoint.size, checkpoint.root, each) for checkpoint, each in told]
 
 
 def check_anchors(
@@ -118,15 +118,17 @@ def check_anchors(
         pin: Whether the user's own pin is compared and renewed.
         repin: Whether what is seen is pinned without comparing, in the place of whatever was.
     """
-    known = _read_pin(check) if pin and not repin else None
+    known = check.pin if pin and not repin else None
     if known is not None:
         told = note.parse_checkpoint(note.parse_note(known.checkpoint).text)
         seen = f"the checkpoint seen by this user on {from_us(known.seen):%Y-%m-%d %H:%M} UTC"
         anchors = [*anchors, Anchor(seen, told.size, told.root, commits=known.commits)]
+    if all(_judge(check, anchor) in ("ok", "unverifiable") for anchor in anchors):
+        anchors = [*anchors, *_choose_inner(check)]
     results = [AnchorResult(anchor.source, anchor.size, _judge(check, anchor)) for anchor in anchors]
     judged = list(zip(anchors, results, strict=True))
     _report_cut(check, [anchor for anchor, result in judged if result.status == "truncated"])
-    if not _has_traces(check):
+    if tell_kind(check) == "rolled_back":
         results = [_rename(result) for result in results]
     for anchor, result in judged:
         if result.status == "rolled_back":
@@ -145,9 +147,41 @@ def _rename(result: AnchorResult) -> AnchorResult:
     return AnchorResult(result.source, result.size, "rolled_back") if result.status == "truncated" else result
 
 
-def _read_pin(check: Inspection) -> Pin | None:
+def _choose_inner(check: Inspection) -> list[Anchor]:
+    """Choose the checkpoints in the store itself that contradict it; there they vouch for nothing.
+
+    Who cuts the ledger and forgets them leaves the proof. It counts only if the store's key signed it.
+    """
+    if check.keys is None and check.public_key is None:
+        return []
+    anchors = []
+    for name, signed in check.inner.items():
+        told = note.parse_checkpoint(signed.text)
+        anchor = Anchor(f"anchors/{name}", told.size, told.root, signed)
+        if _is_own(check, signed) and _judge(check, anchor) in ("truncated", "rolled_back"):
+            anchors.append(anchor)
+    return anchors
+
+
+def read_inner(check: Inspection) -> None:
+    """Read the cosigned checkpoints that lie in the store itself, before the ledger: that may have grown meanwhile."""
+    if check.layout.anchors.is_symlink():
+        return
+    for path in sorted(check.layout.anchors.glob("*.note")):
+        try:
+            signed = note.parse_note(durable.read_regular(path, "a cosigned checkpoint", note.MAX_NOTE_BYTES))
+            told = note.parse_checkpoint(signed.text)
+        except (StoreDamaged, OSError):
+            continue  # nothing authenticates that folder: what isn't a checkpoint says nothing
+        if told.origin == name_origin(check.description.store):
+            check.inner[path.name] = signed
+
+
+def read_seen(check: Inspection) -> None:
+    """Read what this user saw of the store before; what it knows of commits helps to say what is gone."""
     try:
-        return pins.read_pin(check.description.store)
+        check.pin = pins.read_pin(check.description.store)
+        check.seen = () if check.pin is None else check.pin.commits
     except (StoreDamaged, OSError) as error:
         check.report(
             "unanchored",
@@ -157,7 +191,6 @@ def _read_pin(check: Inspection) -> Pin | None:
             f"one that can't be read: {error}",
             advice="compare with a checkpoint that was kept elsewhere (--against)",
         )
-        return None
 
 
 def _judge(check: Inspection, anchor: Anchor) -> str:
@@ -188,20 +221,11 @@ def _is_key(text: str) -> bool:
     return True
 
 
-def _has_traces(check: Inspection) -> bool:
-    """Tell whether something is left of what was cut: a segment that no commit lists, a hole before a journal."""
-    return any(
-        (found.kind == "tampered" and found.file.startswith("events/") and found.writer is None)
-        or (found.kind == "missing" and found.file.startswith("journal/"))
-        for found in check.findings
-    )
-
-
 def _report_cut(check: Inspection, anchors: list[Anchor]) -> None:
     """Report the commits that are gone, each by itself as far as a pin names them."""
     if not anchors:
         return
-    kind: Kind = "truncated" if _has_traces(check) else "rolled_back"
+    kind = tell_kind(check)
     how = "its newest commits were removed" if kind == "truncated" else "an older copy, or cut with all that was newer"
     last = check.commits[-1].number if check.commits else 0
     told: dict[int, PinnedCommit] = {}
@@ -266,10 +290,12 @@ def _report_unproved(check: Inspection, anchor: Anchor) -> None:
     signed = anchor.note is None or _is_own(check, anchor.note)
     check.report(
         "unverifiable",
-        "note",
+        "note" if signed else "warning",
         "ledger",
         f"the tree of {anchor.size:,} leaves that {anchor.source} says",
-        "a ledger too damaged to tell" if signed else "a checkpoint that the store's key didn't sign: it says nothing",
+        "a ledger too damaged to tell"
+        if signed
+        else f"{anchor.source} is signed by a key that isn't known as the store's, and so says nothing",
         advice="restore the ledger from a backup" if signed else "look where it comes from",
     )
 

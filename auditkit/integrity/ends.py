@@ -17,6 +17,9 @@ from auditkit.store.ledger import LedgerState, RetiredSegment
 
 _NAMED: Final = 5
 
+_LISTED: Final = 1 << 24
+"""How many numbers are looked at one by one; a key file may claim more than fit into the memory."""
+
 
 def check_numbers(check: Inspection, state: LedgerState, contents: dict[str, JournalContent]) -> None:
     """Report events that no key can prove, and what the keys and the chains say of writers that aren't there."""
@@ -59,7 +62,7 @@ def check_numbers(check: Inspection, state: LedgerState, contents: dict[str, Jou
             "none: a whole journal that was deleted unsealed, or an older copy of the store, couldn't be seen",
             advice="record with the store's own key file, or seal often and keep the checkpoints elsewhere",
         )
-    elif check.deep and check.since_us is None and check.until_us is None:
+    elif check.deep and check.since_us is None and check.until_us is None and check.drawn <= _LISTED:
         _warn_of_unused(check, check.drawn, state, contents)
     else:
         _count_unused(check, check.drawn, state)
@@ -150,7 +153,9 @@ def _warn_of_unused(check: Inspection, drawn: int, state: LedgerState, contents:
         _warn_of_keys(check, "rolled_back", drawn, f"{keys}: an older copy of the store, a deleted journal or commit")
     # Writers of which nothing could be proved have used some of the others; the findings say what became of them.
     recorded = set(state.heads) | {writer for writer, content in contents.items() if content.lines}
-    unproved = recorded - check.signers - set(check.unsigned)
+    # Those of retired events have theirs on record: the commit that removed them says which.
+    retired = {run.writer for gone in state.retired.values() for run in gone.entry.runs}
+    unproved = recorded - check.signers - set(check.unsigned) - retired
     if len(early) > len(unproved):
         named = ", a writer that the findings name" if unproved else ""
         keys = f"{_count_keys(early)} drawn and used by nothing"

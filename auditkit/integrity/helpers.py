@@ -12,13 +12,13 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
 import orjson
 
 from auditkit.errors import explain_missing
 from auditkit.integrity.walks import Piece, Proof, Slice, prove_slice
+from auditkit.interpreter import make_environment
 from auditkit.store import engine
 from auditkit.store.runs import Run
 
@@ -83,6 +83,7 @@ class Helper(Generic[T]):
                     process_group=0,
                 )
             except OSError:
+                self._socket.close()
                 return  # all is proved here
         self.lost = False
 
@@ -156,12 +157,15 @@ class Helper(Generic[T]):
         if self._child is not None:
             self._child.kill()
 
-    def close(self) -> None:
-        """Let it go, and wait until it is gone."""
+    def leave(self) -> None:
+        """Let it go; it isn't waited for."""
         self.lost = True
-        self._outgoing.clear()
         if self._socket is not None:
             self._socket.close()
+
+    def close(self) -> None:
+        """Let it go, and wait until it is gone."""
+        self.leave()
         if self._child is None:
             return
         try:
@@ -177,12 +181,9 @@ class Helper(Generic[T]):
 
 
 def _make_environment(python: str) -> dict[str, str]:
-    """Make a helper's environment: no settings and no secret of ours, one thread, modules from where we have them."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AUDITKIT_")}
-    environment |= {"OMP_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1"}
-    if python in (sys.executable, getattr(sys, "_base_executable", None)):
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if Path(path).is_absolute())
-    return environment
+    """Make a helper's environment, with no settings and no secret of ours."""
+    given = make_environment(python)
+    return {name: value for name, value in given.items() if not name.startswith("AUDITKIT_")}
 
 
 def _frame(data: bytes) -> bytes:

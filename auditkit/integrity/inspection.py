@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from auditkit.anchoring.pins import PinnedCommit
+from auditkit.anchoring.pins import Pin, PinnedCommit
 from auditkit.chains import MAX_EPOCH, KeyTable, Row, WriterKeys, read_number
 from auditkit.event import LINE_TAIL_BYTES
 from auditkit.integrity.findings import Finding, Kind, Severity, to_moment
 from auditkit.keys import GivenKey, Keys
+from auditkit.note import Note
 from auditkit.store import engine, journal, ledger
 from auditkit.store.description import StoreDescription
 from auditkit.store.layout import Layout, read_writer_day
@@ -22,6 +23,8 @@ from auditkit.store.openings import Openings
 
 if TYPE_CHECKING:
     import duckdb
+
+    from auditkit.integrity.signers import SignerHistory
 
 _WITNESSES: Final = 8
 
@@ -56,17 +59,32 @@ class Inspection:
     notes: list[Finding] = field(default_factory=list)
     public_key: str | None = None
     """The verifier key that is trusted: given, or the key file's own."""
+    retiring_key: str | None = None
+    """The key file's own before the newest one, while the ledger doesn't say yet that it was replaced."""
     drawn: int | None = None
     skipped: int = 0
     """How many of the numbers below it nobody signs with: those of roots that lie offline."""
     table: KeyTable | None = None
     writer_keys: WriterKeys | None = None
     ledger_whole: bool = True
+    orphans: int = 0
+    """How many segments that no commit lists may be those of commits that were removed."""
     nodes: TreeNodes = field(default_factory=TreeNodes)
     commits: list[PinnedCommit] = field(default_factory=list)
     """The commits that were sound, from the first on without a hole."""
     changes: list[dict[str, str | None]] = field(default_factory=list)
-    """What those say of the store's public key."""
+    """What the commits that were proved say of the store's public key, those behind a hole included."""
+    inner: dict[str, Note] = field(default_factory=dict)
+    """The checkpoints in the store's own ``anchors/``, by file."""
+    pin: Pin | None = None
+    seen: tuple[PinnedCommit, ...] = ()
+    """What this user saw of the newest commits before."""
+    signers_known: SignerHistory | None = None
+    """The changes of the public key, read once the ledger has a hole."""
+    absent: set[int] = field(default_factory=set)
+    """Numbers of commits that aren't there, as far as they are reported one by one."""
+    holes: set[int] = field(default_factory=set)
+    """Numbers of the commits that are missing, or of which nothing can be believed."""
     unreadable: set[str] = field(default_factory=set)
     numbers: dict[str, int] = field(default_factory=dict)
     parents: dict[str, str] = field(default_factory=dict)
@@ -246,7 +264,11 @@ class Inspection:
             self._openings = Openings(self.layout, state)
         line = self._openings.find(writer)
         if line is not None:
-            self.learn_number(writer, orjson.loads(line)["details"])
+            self.learn_opening(writer, line)
+
+    def learn_opening(self, writer: str, line: bytes) -> None:
+        """Learn which key a writer signs with from the line of its first event."""
+        self.learn_number(writer, orjson.loads(line)["details"])
 
 
 def add_extent(extents: dict[str, Extent], file: str, writer: str, rows: Sequence[Row]) -> None:

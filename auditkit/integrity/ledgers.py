@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final, Literal
 
 from auditkit import note
 from auditkit.anchoring.pins import PinnedCommit
 from auditkit.errors import FormatUnknown, StoreDamaged, StoreError
+from auditkit.integrity.findings import Kind
 from auditkit.integrity.inspection import Inspection
+from auditkit.integrity.signers import judge_note, read_history
 from auditkit.store import keychange, ledger
 from auditkit.store.description import read_description
 from auditkit.store.ledger import FORGED, Commit, LedgerState, RetiredSegment
 from auditkit.store.runs import Head
+
+_NAMED: Final = 100
+"""From how many commits on a hole is one finding: whoever names a file 99999999 mustn't keep a verifier busy."""
 
 
 def find_store(check: Inspection) -> str:
@@ -44,7 +50,8 @@ def check_ledger(check: Inspection) -> LedgerState:
         try:
             commit = ledger.read_commit(check.layout, number)
         except StoreDamaged as error:
-            check.report("tampered", "finding", file, "a ledger commit", str(error).removeprefix(f"{file}: "))
+            wanted, found = _split_fault(str(error).removeprefix(f"{file}: "), "a ledger commit")
+            check.report("tampered", "finding", file, wanted, found)
             state = _pass_over(check, state, number)
             continue
         except FormatUnknown as error:
@@ -80,10 +87,11 @@ def check_ledger(check: Inspection) -> LedgerState:
         elif authentic:
             check.ledger_whole = False
             state = _skip_to(state, commit, number)
+            if commit.keys is not None:
+                check.changes.append(commit.keys)
         else:
             # What it says of segments would accuse the wrong ones.
             state = _pass_over(check, state, number)
-    _check_public_keys(check, state)
     if not state.number and not check.unreadable:
         _report_lost_ledger(check)
     return state
@@ -126,40 +134,65 @@ def _note_commit(check: Inspection, state: LedgerState, commit: Commit) -> None:
         check.changes.append(commit.keys)
 
 
-def _check_public_keys(check: Inspection, state: LedgerState) -> None:
-    """Compare the public keys that the commits name with those from elsewhere: the trusted one, and store.json's."""
-    named = {change["new"] for change in check.changes}
+def check_public_keys(check: Inspection, state: LedgerState) -> None:
+    """Compare the public keys that the commits name with those from elsewhere: the trusted one, and store.json's.
+
+    Behind the anchors: of a ledger that is known to be cut, or has holes, nobody can say what it named.
+    """
+    known = {key for change in check.changes for key in (change["old"], change["new"]) if key is not None}
     trusted, said = check.public_key, check.description.public_key
-    if check.changes and trusted is not None:
-        vouched = keychange.follow_keys(check.changes, check.description.store, trusted)
-        pending = _derive_retiring(check)
-        if vouched is None and pending is not None:
-            vouched = keychange.follow_keys(check.changes, check.description.store, pending)
-        if vouched is None:
-            check.report(
-                "tampered",
-                "finding",
-                f"ledger/{check.layout.commit(check.commits[0].number).name}",
-                f"commits signed with the store's key {trusted}",
-                f"commits signed with {state.verifier_key!s:.200}, for which it doesn't vouch",
-                advice="compare the public key with the one you were given when the store was made",
-                events=sum(commit.events for commit in check.commits),
-            )
-    known = named | {trusted} - {None}
-    if known and said is not None and said not in known:
+    cut = not check.ledger_whole or any(found.kind in ("truncated", "rolled_back") for found in check.findings)
+    if known and trusted is not None and trusted not in known and check.retiring_key not in known:
+        _report_unnamed_key(check, state, trusted, cut=cut)
+        cut = True
+    known |= {trusted} if trusted is not None else set()
+    if known and said is not None and said not in known and not cut:
         check.report("tampered", "finding", "store.json", f"the public key {trusted or state.verifier_key}", _cut(said))
     # A sealer completes store.json behind the first commit, and may have been killed in between.
     if known and state.number > 1 and _lost_public_key(check):
         check.report("tampered", "finding", "store.json", f"the public key {trusted or state.verifier_key}", "none")
 
 
-def _derive_retiring(check: Inspection) -> str | None:
-    seed = check.keys.retiring_seed if check.keys is not None else None
-    return None if seed is None else keychange.derive_verifier_key(check.description.store, seed)
+def _report_unnamed_key(check: Inspection, state: LedgerState, trusted: str, *, cut: bool) -> None:
+    """Report that no commit names the trusted key: its change is gone, or the commits are somebody else's."""
+    file = f"ledger/{check.layout.commit(state.number + 1).name}"
+    expected = f"a commit that leads to the store's key {trusted}"
+    advice = "compare the public key with the one you were given, and the store with a checkpoint kept elsewhere"
+    if cut:
+        found = "none: it may be one of those that are gone"
+        check.report("unverifiable", "note", file, expected, found, advice=advice)
+    elif check.keys is not None:
+        kind = tell_kind(check)
+        found = (
+            f"none, though the secret key proves all {state.number} that are there: newer ones were removed, or the "
+        )
+        found += "signing key in the key file is another's"
+        check.report(kind, "finding", file, expected, found, advice=advice)
+    else:
+        found = f"only commits signed with {state.verifier_key!s:.200}: newer ones were removed, or all are forged"
+        events = sum(commit.events for commit in check.commits)
+        check.report("tampered", "finding", file, expected, found, advice=advice, events=events)
+
+
+def tell_kind(check: Inspection) -> Kind:
+    """Tell ``truncated`` from ``rolled_back``: whether something is left of what was cut off.
+
+    That is a segment of genuine events that no commit lists, or a hole between the ledger and a journal.
+    """
+    journal = any(found.kind == "missing" and found.file.startswith("journal/") for found in check.findings)
+    return "truncated" if check.orphans or journal else "rolled_back"
 
 
 def _cut(text: object) -> str:
     return f"{text!r:.200}"
+
+
+def _split_fault(text: str, expected: str) -> tuple[str, str]:
+    """Split an error's message into what was expected and what was found."""
+    if not text.startswith("expected "):
+        return expected, text
+    said, _, found = text.removeprefix("expected ").partition(", found ")
+    return (said, found) if found else (expected, f"one without {said}")
 
 
 def _lost_public_key(check: Inspection) -> bool:
@@ -193,14 +226,31 @@ def _report_lost_ledger(check: Inspection) -> None:
 
 
 def _report_gap(check: Inspection, first: int, last: int) -> None:
+    """Report commits that aren't there, each by itself; what was seen of them before says what they held."""
     check.ledger_whole = False
-    check.report(
-        "missing",
-        "finding",
-        f"ledger/{check.layout.commit(first).name}",
-        "a ledger commit" if first == last else f"the ledger commits {first} to {last}",
-        "no file" if first == last else "none of them",
-    )
+    if last - first >= _NAMED:
+        named = f"the ledger commits {first} to {last}"
+        check.report("missing", "finding", f"ledger/{check.layout.commit(first).name}", named, "none of them")
+        check.holes.add(first)
+        check.absent.add(first)
+        return
+    seen = {commit.number: commit for commit in check.seen}
+    check.holes.update(range(first, last + 1))
+    check.absent.update(range(first, last + 1))
+    for number in range(first, last + 1):
+        commit = seen.get(number)
+        times = None
+        if commit is not None and commit.time_min is not None and commit.time_max is not None:
+            times = (commit.time_min, commit.time_max)
+        check.report(
+            "missing",
+            "finding",
+            f"ledger/{check.layout.commit(number).name}",
+            "a ledger commit" if commit is None else f"a ledger commit with {commit.events:,} events, as seen before",
+            "no file",
+            times=times,
+            events=None if commit is None else commit.events,
+        )
 
 
 def _report_holes(check: Inspection, state: LedgerState, commit: Commit) -> None:
@@ -254,6 +304,7 @@ def _skip_to(state: LedgerState, commit: Commit, number: int) -> LedgerState:
 def _pass_over(check: Inspection, state: LedgerState, number: int) -> LedgerState:
     """Go on behind a commit that nothing can be taken from."""
     check.ledger_whole = False
+    check.holes.add(number)
     return replace(state, number=number)
 
 
@@ -287,13 +338,22 @@ def _check_commit(check: Inspection, state: LedgerState, commit: Commit, number:
             accuse("a checkpoint over the tree", str(error))
     elif commit.number != number:
         accuse(f"commit {number}", f"commit {commit.number}")
-    signed = _is_signed(check, state, commit)
-    if not signed:
+    key = None if check.table is None else check.table.get(commit.key_n)
+    authentic = key is not None and ledger.verify_mac(commit.line, check.description.store, key)
+    signed = _judge_note(check, state, commit, number)
+    if signed == "unsigned" or (signed == "unknown" and check.table is not None and not authentic):
         accuse("a note signed with the store's key", "no valid signature of it")
+    elif signed == "unknown":
+        sound = False
+        check.report(
+            "unverifiable",
+            "incomplete",
+            file,
+            "a note signed with a key that the ledger names",
+            "one by another key: the commit that names it may be one of those that are gone",
+        )
     if check.keys is None or check.table is None:
         return sound, sound
-    key = check.table.get(commit.key_n)
-    authentic = key is not None and ledger.verify_mac(commit.line, check.description.store, key)
     if not authentic:
         accuse(f"the MAC of key {check.keys.key_id}, number {commit.key_n}", "another MAC")
     else:
@@ -301,16 +361,17 @@ def _check_commit(check: Inspection, state: LedgerState, commit: Commit, number:
     return sound, authentic
 
 
-def _is_signed(check: Inspection, state: LedgerState, commit: Commit) -> bool:
-    """Tell whether a commit's note holds under the key in force, and under both where it changes.
+def _judge_note(
+    check: Inspection, state: LedgerState, commit: Commit, number: int
+) -> Literal["signed", "unsigned", "unknown"]:
+    """Judge whether a commit's note holds under the key in force, and under both where it changes.
 
-    Which key that is, the commits themselves say; `_check_public_keys` compares with those from elsewhere.
+    Which key that is, the commits themselves say; `check_public_keys` compares with those from elsewhere.
     """
+    if not check.ledger_whole:
+        if check.signers_known is None:
+            check.signers_known = read_history(check)
+        return judge_note(check, check.signers_known, commit, number, check.holes)
+    changed = commit.keys is not None and commit.number > 1 and not keychange.verify_change(state.store, commit.keys)
     keys = ledger.list_verifier_keys(state, commit)
-    if keychange.verify_note_in(state, commit.checkpoint, keys):
-        return commit.keys is None or commit.number == 1 or keychange.verify_change(state.store, commit.keys)
-    # Behind a hole nothing says which key is in force.
-    known = {check.public_key, _derive_retiring(check)} - {None}
-    return not check.ledger_whole and any(
-        keychange.verify_note_in(state, commit.checkpoint, [key]) for key in known if key is not None
-    )
+    return "signed" if not changed and keychange.verify_note_in(state, commit.checkpoint, keys) else "unsigned"

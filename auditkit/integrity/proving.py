@@ -33,8 +33,8 @@ from auditkit.chains import prove_lines, read_number
 from auditkit.errors import StoreDamaged, UsageError
 from auditkit.integrity.helpers import Helper
 from auditkit.integrity.walks import Piece, Proof, Slice, adopt_keys, find_start, prove_segment, prove_slice
+from auditkit.interpreter import find_python
 from auditkit.keys import derive_writer_key
-from auditkit.spawning import find_python
 from auditkit.store import segments
 from auditkit.store.runs import Run
 from auditkit.store.segments import ROW_GROUP_ROWS
@@ -249,6 +249,8 @@ class Prover:
                 if given is None:
                     break
                 helper.give(given)
+            if not helper.tasks and self._next == len(self._entries) and not any(task.open for task in self._ready):
+                helper.leave()
 
     def _wait(self, seconds: float) -> bool:
         """Wait for a helper's answer; tells whether one came in time."""

@@ -14,7 +14,7 @@ from auditkit.integrity.findings import Finding
 from auditkit.integrity.inspection import Inspection
 from auditkit.integrity.proving import Prover
 from auditkit.integrity.rows import StoredRows, check_chain, order_rows
-from auditkit.store import ledger, segments
+from auditkit.store import segments
 from auditkit.store.layout import read_segment_name, read_writer_day
 from auditkit.store.ledger import LedgerState, SegmentEntry
 from auditkit.store.runs import Run
@@ -113,7 +113,7 @@ def _check_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, p
         check.checked_events += entry.rows
         return
     try:
-        rows = _read_rows(check, path, None if sound else min(entry.rows * 2, size) + MARGIN_ROWS)
+        rows = read_rows(check, path, None if sound else min(entry.rows * 2, size) + MARGIN_ROWS)
     except StoreDamaged as error:
         check.report(
             "tampered",
@@ -154,7 +154,7 @@ def _check_segment(check: Inspection, state: LedgerState, entry: SegmentEntry, p
         _check_run_ends(check, entry, rows)
 
 
-def _read_rows(check: Inspection, path: Path, limit: int | None) -> StoredRows:
+def read_rows(check: Inspection, path: Path, limit: int | None) -> StoredRows:
     """Read all rows of a segment; a limit is for one that nothing vouches for."""
     rows = StoredRows()
     tables = segments.read_tables(path) if limit is None else segments.read_doubtful_tables(path, limit)
@@ -224,66 +224,3 @@ def _check_run_ends(check: Inspection, entry: SegmentEntry, rows: StoredRows) ->
                 times=(row.time_us, row.time_us),
                 events=1,
             )
-
-
-def check_unlisted(check: Inspection, state: LedgerState) -> None:
-    """Report files among the segments that no commit lists: other tools would read them as events."""
-    found = {path.relative_to(check.layout.root).as_posix(): path for path in check.layout.events.rglob("*")}
-    unlisted = [
-        name
-        for name, path in sorted(found.items())
-        if name not in state.segments and (path.is_symlink() or not path.is_dir())
-    ]
-    sealed_meanwhile = _list_later(check, state) if unlisted else set()
-    for name in unlisted:
-        if name in sealed_meanwhile:
-            continue
-        if not check.ledger_whole and read_segment_name(name) is not None and found[name].is_file():
-            _check_orphan(check, name, found[name])
-            continue
-        check.report(
-            "tampered",
-            "finding",
-            name,
-            "only segments that the ledger lists",
-            "a file that no commit added",
-            advice="move it out of the store: readers of plain Parquet would take it for events",
-        )
-
-
-def _list_later(check: Inspection, state: LedgerState) -> set[str]:
-    """List the segments of the commits that were made while this verification was under way."""
-    later: set[str] = set()
-    for number in check.list_commits():
-        if number > state.number:
-            try:
-                later.update(entry.path for entry in ledger.read_commit(check.layout, number).add)
-            except (StoreDamaged, OSError):
-                break  # the next verification finds out what it is
-    return later
-
-
-def _check_orphan(check: Inspection, name: str, path: Path) -> None:
-    """Check a segment that a missing or damaged commit may have listed: by its name, and its events by themselves."""
-    try:
-        digest, size = segments.digest_file(path), path.stat().st_size
-        rows = _read_rows(check, path, size + MARGIN_ROWS) if check.deep else StoredRows()
-    except (StoreDamaged, OSError) as error:
-        check.report("tampered", "finding", name, "a segment", str(error))
-        return
-    if digest[:16] != path.stem:
-        check.report("tampered", "finding", name, "the content that the file is named by", f"SHA-256 {digest}")
-    else:
-        check.report(
-            "unverifiable",
-            "incomplete",
-            name,
-            "a commit that lists it",
-            "none: it may be one of those that a missing or damaged commit added",
-            advice="restore the ledger from a backup",
-        )
-    for writer, details in rows.opened.items():
-        check.learn_number(writer, details)
-    for writer, found in rows.by_writer.items():
-        ordered = order_rows(check, name, writer, found)
-        check_chain(check, name, writer, ordered, ordered.rows[0].seq, None, None, None, rows)

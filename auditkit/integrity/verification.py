@@ -15,16 +15,18 @@ from dataclasses import replace
 from datetime import date
 
 from auditkit.chains import MAX_STEPS, KeyTable, WriterKeys
-from auditkit.integrity.anchors import Anchor, check_anchors, check_public_key, read_anchors
+from auditkit.errors import StoreDamaged
+from auditkit.integrity.anchors import Anchor, check_anchors, check_public_key, read_anchors, read_inner, read_seen
 from auditkit.integrity.ends import check_ends, check_numbers, tell_quarantine, tell_retired, warn_of_nothing
 from auditkit.integrity.findings import Finding, PartitionResult, Verification, to_moment
 from auditkit.integrity.inspection import Inspection
 from auditkit.integrity.journals import check_journals, read_journals
-from auditkit.integrity.ledgers import check_ledger, find_store
-from auditkit.integrity.sealed import check_segments, check_unlisted
+from auditkit.integrity.ledgers import check_ledger, check_public_keys, find_store
+from auditkit.integrity.sealed import check_segments
 from auditkit.integrity.strangers import tell_strangers
+from auditkit.integrity.unlisted import check_unlisted
 from auditkit.keys import Keys
-from auditkit.store import keychange
+from auditkit.store import keychange, ledger
 from auditkit.store.description import StoreDescription
 from auditkit.store.keyring import OFFLINE, KeyFile
 from auditkit.store.layout import Layout, read_segment_name
@@ -98,10 +100,14 @@ def _take_keys(check: Inspection, key_problem: str | None) -> None:
     check.drawn = keys.count_drawn(description.store)
     check.skipped = len(keys.list_skipped())
     check.table = KeyTable(keys, check.drawn)
-    check.description = replace(description, store=find_store(check))
-    check.drawn = keys.count_drawn(check.description.store)
-    if check.public_key is None and not _is_offline(keys):
-        check.public_key = keychange.derive_verifier_key(check.description.store, keys.signing_seed)
+    check.description = description = replace(description, store=find_store(check))
+    check.drawn = keys.count_drawn(description.store)
+    if _is_offline(keys):
+        check.table = _choose_table(check, keys)
+    else:
+        check.public_key = check.public_key or keychange.derive_verifier_key(description.store, keys.signing_seed)
+        retiring = keys.retiring_seed
+        check.retiring_key = None if retiring is None else keychange.derive_verifier_key(description.store, retiring)
     if not keys.list_roots():
         check.keys = check.table = None
         check.report(
@@ -116,6 +122,22 @@ def _take_keys(check: Inspection, key_problem: str | None) -> None:
     check.writer_keys = WriterKeys(check.description.store, check.table, MAX_STEPS)
 
 
+def _choose_table(check: Inspection, keys: Keys) -> KeyTable:
+    """Choose the roots of an offline key file: a rotation that was killed may have left one there that isn't in use."""
+    roots = keys.list_roots()
+    table, without = KeyTable(keys, None), KeyTable(keys, None, roots[:-1])
+    for number in check.list_commits() if len(roots) > 1 else ():
+        try:
+            line, key_n = ledger.read_claim(check.layout, number)
+        except (StoreDamaged, OSError):
+            continue  # told where it is checked
+        if key_n > roots[-1][0]:
+            key = without.get(key_n)
+            unused = key is not None and ledger.verify_mac(line, check.description.store, key)
+            return without if unused else table
+    return table
+
+
 def _is_offline(keys: Keys) -> bool:
     return isinstance(keys, KeyFile) and keys.mode == OFFLINE
 
@@ -127,6 +149,9 @@ def _verify(
     _take_keys(check, key_problem)
     description = check.description
     contents = read_journals(check)
+    read_inner(check)
+    if pin and not repin:
+        read_seen(check)
     state = check_ledger(check)
     chosen = [e for e in state.segments.values() if check.overlaps(e.time_min, e.time_max)]
     check.total = sum(entry.rows for entry in chosen)
@@ -136,6 +161,7 @@ def _verify(
     check_numbers(check, state, contents)
     warn_of_nothing(check, state, contents)
     results = check_anchors(check, state, anchors, pin=pin, repin=repin)
+    check_public_keys(check, state)
     check_ends(check, state, contents)
     tell_retired(check, state)
     tell_quarantine(check)

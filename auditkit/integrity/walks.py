@@ -106,12 +106,13 @@ class _Places:
     """What says for each row of a table where in which chain it stands."""
 
     def __init__(self, table: pa.Table) -> None:
-        writer, kind = (_take_chunk(table, name) for name in ("writer", "type"))
+        writer, kind, mac = (_take_chunk(table, name) for name in ("writer", "type", "mac"))
         self.seqs = np.asarray(_take_chunk(table, "seq"))
         self.epochs = np.asarray(_take_chunk(table, "epoch"))
         self.writers = np.asarray(writer.indices)
         self._names = writer.dictionary.to_pylist()
         self._codes = {name: code for code, name in enumerate(self._names)}
+        self._macs = memoryview(mac.buffers()[1])[32 * mac.offset :]
         self._details = table.column("details")
         gaps = np.flatnonzero(np.asarray(pc.equal(kind.dictionary, GAP).fill_null(False), dtype=bool))
         self._gaps = deque(np.flatnonzero(np.isin(np.asarray(kind.indices), gaps)).tolist() if len(gaps) else ())
@@ -151,6 +152,9 @@ class _Places:
             if gap:
                 wanted += read_dropped(self.read_details(start - 1)) - 1
         return start, wanted
+
+    def read_macs(self, start: int, end: int) -> bytes:
+        return bytes(self._macs[32 * start : 32 * end])
 
     def list_epochs(self, start: int, end: int) -> list[int]:
         """List the epochs of some rows, one after the other where they change."""
@@ -216,9 +220,8 @@ class _Walk:
                 return [opening]
         run = self._runs[self.at]
         end, self._wanted = places.follow(run, self._wanted, at, before + len(lines))
-        proved = prove_lines(
-            self._keys, run.writer, lines[start : end - before], places.epochs[at:end].tolist(), self._prev
-        )
+        epochs, macs = places.epochs[at:end].tolist(), places.read_macs(at, end)
+        proved = prove_lines(self._keys, run.writer, lines[start : end - before], epochs, self._prev, macs)
         if not proved:
             raise _Unproved
         self._prev = proved[-1]

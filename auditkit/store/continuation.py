@@ -140,7 +140,7 @@ def remove_retired(layout: Layout, state: LedgerState) -> None:
 def tell_roots(keys: Keys) -> str | None:
     """Say where the newest root begins, for people: a verifier has the roots themselves."""
     starts = [n for n, _ in keys.list_roots()][1:] or keys.list_skipped()[1:]
-    return f"keys renewed; the newest root begins at number {starts[-1]}" if starts else None
+    return f"the newest root begins at number {starts[-1]}" if starts else None
 
 
 def draft_commit(

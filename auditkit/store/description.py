@@ -15,7 +15,15 @@ from auditkit.errors import FormatUnknown, KeyMissing, KeyProblem, StoreDamaged,
 from auditkit.event import FORMAT
 from auditkit.keys import Keys
 from auditkit.store import durable
-from auditkit.store.keyring import KeepRoot, KeyFile, choose_given, find_keys, locate_key_file, refuse_inside
+from auditkit.store.keyring import (
+    FORWARD_SECURE,
+    KeepRoot,
+    KeyFile,
+    choose_given,
+    find_keys,
+    locate_key_file,
+    refuse_inside,
+)
 from auditkit.store.layout import Layout, is_store_name, name_store
 
 DEFAULT_STORE: Final = "audit"
@@ -126,14 +134,24 @@ def create_store(
         make_keep: For a forward-secure one: makes, of the store's id, what puts the root away.
 
     Raises:
+        UsageError: If ``$AUDITKIT_KEY`` gives a secret, which takes the place of a key file.
         StoreError: If there is a store already, or can't be a folder.
         KeyProblem: If the key file is there already, lies in the store, or can't be written.
     """
     if layout.description.exists():
         raise StoreError(f"expected no store at {layout.root} yet, found one: name another folder")
-    if key_file is not None and Path(key_file).exists():
-        raise KeyProblem(f"expected no file at {key_file} yet, found one: a store has a key file of its own")
-    return open_or_create(layout, key_file=key_file, make_keep=make_keep)
+    given = choose_given(None, key_file)
+    if given is not None and not isinstance(given, Path):
+        raise UsageError(
+            "expected a store with a key file of its own, found a secret in $AUDITKIT_KEY: unset it, or just record, "
+            "which makes a store with that secret"
+        )
+    if given is not None and os.path.lexists(given):
+        raise KeyProblem(f"expected no file at {given} yet, found one: a store has a key file of its own")
+    description, keys = open_or_create(layout, key_file=given, make_keep=make_keep)
+    if isinstance(keys, KeyFile) and (keys.mode == FORWARD_SECURE) != (make_keep is not None):
+        raise StoreError(f"expected to make the store at {layout.root}, found that another process just did")
+    return description, keys
 
 
 def open_or_create(

@@ -34,7 +34,7 @@ def derive_verifier_key(store: str, seed: bytes) -> str:
 
     Example:
         >>> derive_verifier_key("k3f9", bytes(32))
-        'auditkit/k3f9+b1c5c8cc+ATtqJ7zOtqQtYqOo0CpvDXNlUhV3HeJDpjrASKGLWdop'
+        'auditkit/k3f9+ace70478+ATtqJ7zOtqQtYqOo0CpvDXNlMhV3HeJDpjrASKGLWdop'
     """
     return note.format_verifier_key(name_origin(store), note.derive_public_key(seed))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
 import warnings
@@ -23,7 +24,13 @@ from auditkit.errors import KeyMismatch, KeyMissing, KeyProblem, UsageError
 from auditkit.keys import MAX_NUMBER, GivenKey, Keys, identify_key, ratchet_key
 from auditkit.store import durable
 
-_MAX_BYTES: Final = 64 << 10
+_MAX_BYTES: Final = 1 << 20
+"""Longest key file that is read or written: some ten thousand roots."""
+
+_MAX_DRAWN: Final = 1 << 32
+"""Most numbers that a key file can have counted: one a second for a century."""
+
+_KEY_ID: Final = re.compile("[0-9a-f]{16}")
 
 _PASSING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
 """What a full or failing disk or a busy machine answers: it may be otherwise at the next try."""
@@ -47,7 +54,10 @@ def _resolve(path: Path) -> Path:
 
 
 def _clear(path: Path) -> Path:
-    """Remove what killed processes left beside a key file whose lock is held; gives the file behind all links."""
+    """Remove what killed processes left beside a key file whose lock is held; gives the file behind all links.
+
+    An offline one has no lock of its own: that of the machine's key file keeps others from it.
+    """
     real = _resolve(path)
     durable.remove_leftovers(real.parent, real.name)
     return real
@@ -75,14 +85,18 @@ OFFLINE: Final = "offline"
 """What a key file keeps: the root and the current key, the current key alone, or the roots alone."""
 
 _PRESENT_KEYS: Final = {
-    ORDINARY: ("root", "sign", "n", "current", "renewed", "retiring"),
-    FORWARD_SECURE: ("key_id", "sign", "n", "current", "skipped", "retiring"),
+    ORDINARY: ("root", "sign", "n", "current"),
+    FORWARD_SECURE: ("key_id", "sign", "n", "current", "skipped"),
     OFFLINE: ("roots",),
 }
-_OPTIONAL_KEYS: Final = {"renewed", "retiring"}
+_OPTIONAL_KEYS: Final = {
+    ORDINARY: ("renewed", "skipped", "retiring"),
+    FORWARD_SECURE: ("retiring",),
+    OFFLINE: (),
+}
 
-KeepRoot = Callable[[int, bytes], None]
-"""Takes a root as ``(n, K[n])`` and puts it where the machine can't read it later."""
+KeepRoot = Callable[[int, bytes, Sequence[int]], None]
+"""Takes ``n``, K[n] and the numbers of the roots before it, and puts K[n] where the machine can't read it later."""
 
 
 class KeyFile:
@@ -140,7 +154,9 @@ class KeyFile:
             with _hold_key(path):
                 real = _clear(path)
                 if keep_root is not None and not real.exists():
-                    keep_root(0, root)
+                    keep_root(0, root, ())
+                    if real.exists():
+                        raise KeyProblem(f"expected a place for the root away from the key file {path}, found the same")
                     state = {"mode": FORWARD_SECURE, "store": store, "key_id": identify_key(root)} | {
                         "sign": state["sign"],
                         "n": 1,
@@ -177,11 +193,14 @@ class KeyFile:
         """
         state = self._load(path)
         if state["mode"] == OFFLINE:
-            raise KeyProblem(
-                f"expected the key file that the store's machine records and seals with, found its offline root at "
-                f"{self.path}, which only verifies: keep it away from that machine"
-            )
+            raise self._refuse_offline()
         return state
+
+    def _refuse_offline(self) -> KeyProblem:
+        return KeyProblem(
+            f"expected the key file that the store's machine records and seals with, found its offline root at "
+            f"{self.path}, which only verifies: keep it away from that machine"
+        )
 
     def draw(self) -> tuple[int, bytes]:
         """Take the next ``n`` and K[n] under a lock on the key file.
@@ -209,6 +228,8 @@ class KeyFile:
         Raises:
             KeyProblem: If the file can't be replaced, or isn't a key file that numbers are drawn from any more.
         """
+        if self.mode == OFFLINE:
+            raise self._refuse_offline()  # at once: it may lie where no lock can be made
         with suppress(OSError), _explain_unwritable(self.path), _hold_key(self.path):
             path = _clear(self.path)
             durable.replace_file(path, _dump(self._load_writable(path)))
@@ -225,7 +246,7 @@ class KeyFile:
 
         Raises:
             KeyProblem: If it is an offline file, an earlier renewal isn't in the ledger yet, or it can't be written.
-            UsageError: If nothing takes the new root of a forward-secure file.
+            UsageError: If nothing takes the new root of a forward-secure file, or something that of an ordinary one.
         """
         with _explain_unwritable(self.path), _hold_key(self.path):
             path = _clear(self.path)
@@ -235,22 +256,25 @@ class KeyFile:
                     f"expected a key file whose last renewal stands in the ledger at {self.path}, found one that was "
                     "interrupted: seal the store first (auditkit seal), which finishes it"
                 )
-            if root:
-                self._renew_root(state, keep_root)
+            if root and state["mode"] == ORDINARY:
+                if keep_root is not None:
+                    raise UsageError(
+                        "expected no offline key file (--root-file), as an ordinary key file holds its roots itself, "
+                        "found one"
+                    )
+                _renew_ordinary(state)
+            elif root:
+                if keep_root is None:
+                    raise UsageError(
+                        "expected the offline key file, to which the new root of a forward-secure store is added "
+                        "(--root-file), found none"
+                    )
+                # A root that was put away and then isn't used would accuse what is signed meanwhile.
+                durable.replace_file(path, _dump(state))
+                _renew_forward_secure(state, keep_root)
             if sign:
                 state["retiring"], state["sign"] = state["sign"], secrets.token_hex(32)
             durable.replace_file(path, _dump(state))
-
-    def _renew_root(self, state: dict[str, Any], keep_root: KeepRoot | None) -> None:
-        fresh, n = secrets.token_bytes(32), int(state["n"])
-        state["current"] = fresh.hex()
-        if state["mode"] == ORDINARY:
-            state["renewed"] = [*state.get("renewed", ()), [n, fresh.hex()]]
-            return
-        if keep_root is None:
-            raise UsageError("expected somewhere to put the new root of a forward-secure key file, found nothing")
-        keep_root(n, fresh)
-        state |= {"n": n + 1, "current": ratchet_key(fresh).hex(), "skipped": [*state["skipped"], n]}
 
     def retire(self) -> None:
         """Forget the signing key that was replaced, as the ledger now says so."""
@@ -263,10 +287,10 @@ class KeyFile:
     def find(self, numbers: Iterable[int]) -> dict[int, bytes]:
         """Give K[n] for each number that can have been drawn, by ratcheting its root: a microsecond a step."""
         state = self._load(self.path)
-        limit = max(int(state.get("n", 0)), MAX_NUMBER)
-        wanted = sorted(number for number in set(numbers) if 0 <= number < limit)
         found: dict[int, bytes] = {}
         roots = _list_roots(state)
+        limit = max(int(state.get("n", 0)), MAX_NUMBER + (roots[-1][0] if roots else 0))
+        wanted = sorted(number for number in set(numbers) if 0 <= number < limit)
         n, key = -1, b""
         for number in wanted:
             while roots and roots[0][0] <= number:
@@ -313,6 +337,22 @@ class KeyFile:
         return {"key_file": str(self.path)}
 
 
+def _renew_ordinary(state: dict[str, Any]) -> None:
+    fresh, n = secrets.token_bytes(32).hex(), int(state["n"])
+    if n == 0:
+        # The store is named by its first root, under which nothing was signed yet.
+        n, state["skipped"] = 1, [0]
+    # The root of a renewal that was interrupted, and under which nothing was drawn, makes way for this one.
+    state["renewed"] = [*(each for each in state.get("renewed", ()) if each[0] < n), [n, fresh]]
+    state |= {"n": n, "current": fresh}
+
+
+def _renew_forward_secure(state: dict[str, Any], keep_root: KeepRoot) -> None:
+    fresh, n = secrets.token_bytes(32), int(state["n"])
+    keep_root(n, fresh, state["skipped"])
+    state |= {"n": n + 1, "current": ratchet_key(fresh).hex(), "skipped": [*state["skipped"], n]}
+
+
 def format_offline(store: str, roots: Sequence[tuple[int, bytes]]) -> bytes:
     """Print an offline key file: what a forward-secure store is verified with, and its machine doesn't keep."""
     return _dump({"mode": OFFLINE, "store": store, "roots": [[n, root.hex()] for n, root in roots]})
@@ -327,30 +367,70 @@ def keep_offline(path: Path, store: str) -> KeepRoot:
 
     Returns:
         What `KeyFile.create` and `KeyFile.renew` take. It raises `KeyProblem` if another file is there, and
-        `KeyMismatch` if it is no offline file of this store.
+        `KeyMismatch` if it is no offline file of this store, or one that lacks a root.
     """
     path = path.absolute()
 
-    def keep(n: int, root: bytes) -> None:
-        with _explain_unwritable(path):
-            if n == 0:
-                durable.make_folder(path.parent)
-                if not durable.create_file(path, format_offline(store, [(0, root)])):
-                    raise KeyProblem(f"expected no file at {path} yet, found one: name another for the root")
+    def keep(n: int, root: bytes, earlier: Sequence[int]) -> None:
+        with _explain_unkept(path):
+            if not earlier:
+                _create_offline(path, format_offline(store, [(n, root)]))
                 return
             held = KeyFile(path)
             if held.mode != OFFLINE or held.store != store:
                 raise KeyMismatch(
                     f"expected the offline key file of store {store} at {path}, to which the new root is added, found "
-                    f"a {held.mode} one of store {held.store}: name the file that `auditkit keys init` wrote"
+                    f"a {held.mode} one of store {held.store!a:.100}: name the file that `auditkit keys init` wrote"
                 )
-            durable.replace_file(_resolve(path), format_offline(store, [*held.list_roots(), (n, root)]))
+            # One that was put away by a renewal that was interrupted, and never used, isn't the store's.
+            roots = [each for each in held.list_roots() if each[0] in earlier]
+            if [start for start, _ in roots] != sorted(earlier):
+                raise KeyMismatch(
+                    f"expected an offline key file with the {len(earlier)} roots of store {store} at {path}, found "
+                    f"{len(roots)} of them: an older copy, so name the newest one"
+                )
+            durable.replace_file(_clear(path), format_offline(store, [*roots, (n, root)]))
 
     return keep
 
 
+def _create_offline(path: Path, data: bytes) -> None:
+    """Make an offline file with nothing but names and renames: the file systems of USB sticks know no link(2)."""
+    try:
+        os.close(os.open(path, durable.CREATE_FLAGS, 0o600))
+    except FileExistsError:
+        raise KeyProblem(f"expected no file at {path} yet, found one: name another for the root") from None
+    try:
+        durable.replace_file(path, data)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _explain_unkept(path: Path) -> Iterator[None]:
+    """Say which file it is that doesn't take a root: a key file may lie on another disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _PASSING:
+            error.filename = str(path)
+            raise
+        raise KeyProblem(
+            f"expected an offline key file that can be written at {path}, as the new root goes there, found that it "
+            f"can't be ({error.strerror}): name one in a folder that is there, on a medium that is mounted and "
+            "writable. No key was changed"
+        ) from error
+
+
 def _dump(state: dict[str, Any]) -> bytes:
-    return orjson.dumps({"auditkit": "key", "v": 1, **state}, option=orjson.OPT_INDENT_2) + b"\n"
+    data = orjson.dumps({"auditkit": "key", "v": 1, **state}, option=orjson.OPT_INDENT_2) + b"\n"
+    if len(data) > _MAX_BYTES:
+        raise KeyProblem(
+            f"expected a key file of at most {_MAX_BYTES:,} bytes, found that it would be {len(data):,} with all its "
+            "roots: begin a new store, and keep this one to verify"
+        )
+    return data
 
 
 def _parse(data: bytes) -> dict[str, Any] | None:
@@ -359,17 +439,18 @@ def _parse(data: bytes) -> dict[str, Any] | None:
         fields = orjson.loads(data)
         if fields.pop("auditkit") != "key" or fields.pop("v") != 1 or type(fields["store"]) is not str:
             return None
-        known = {"mode", "store", *_PRESENT_KEYS[fields["mode"]]}
-        if not known - _OPTIONAL_KEYS <= set(fields):
+        present = {"mode", "store", *_PRESENT_KEYS[fields["mode"]]}
+        if not present <= set(fields):
             return None
+        known = present.union(_OPTIONAL_KEYS[fields["mode"]])
         state: dict[str, Any] = {key: fields[key] for key in fields if key in known}
         roots = [n for n, _ in _list_roots(state)]
         numbers = [*roots, *state.get("skipped", ()), *([state["n"]] if "n" in state else [])]
-        sound = all(type(n) is int and n >= 0 for n in numbers) and roots == sorted(set(roots))
+        sound = all(type(n) is int and 0 <= n <= _MAX_DRAWN for n in numbers) and roots == sorted(set(roots))
         seeds = [state[key] for key in ("sign", "current", "retiring") if key in state]
         sound = sound and all(len(bytes.fromhex(seed)) == 32 for seed in seeds)
         sound = sound and all(len(root) == 32 for _, root in _list_roots(state))
-        sound = sound and (bool(roots) or type(state["key_id"]) is str)
+        sound = sound and (bool(roots) or _KEY_ID.fullmatch(state["key_id"]) is not None)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return state if sound else None
@@ -395,13 +476,23 @@ def locate_key_file(store: str) -> Path:
     Args:
         store: Id of the store.
 
+    Raises:
+        KeyMissing: If this user has no home folder, and nothing else names a data folder.
+
     Example:
         >>> locate_key_file("k3f9").name
         'k3f9.key'
     """
     import platformdirs  # 6 ms that a process with a given key needn't pay
 
-    return Path(platformdirs.user_data_dir("auditkit", appauthor=False)) / "keys" / f"{store}.key"
+    try:
+        folder = Path(platformdirs.user_data_dir("auditkit", appauthor=False))
+    except RuntimeError:  # as Path.home() does
+        raise KeyMissing(
+            f"expected the key file of store {store} in this user's home folder, found no such folder: set $HOME or "
+            "$XDG_DATA_HOME, or give key_file=, secret_key=, $AUDITKIT_KEY_FILE or $AUDITKIT_KEY"
+        ) from None
+    return folder / "keys" / f"{store}.key"
 
 
 def choose_given(

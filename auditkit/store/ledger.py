@@ -291,6 +291,10 @@ def _check_keys(state: LedgerState, commit: Commit) -> Iterator[str]:
             yield "expected the first commit to name the store's public key and no older one, found otherwise"
     elif commit.keys is not None and commit.keys["old"] != state.verifier_key:
         yield f"expected a change of the public key {state.verifier_key}, found one of {commit.keys['old']!s:.200}"
+    if commit.number > 1 and commit.keys is not None and commit.why != "key":
+        yield f"expected a change of the public key in a commit of its own, found it in one of {commit.why!a:.40}"
+    if commit.remove and commit.why != "retain":
+        yield f"expected segments to be removed by a retention, found {len(commit.remove)} in one of {commit.why!a:.40}"
 
 
 def list_verifier_keys(state: LedgerState, commit: Commit) -> list[str]:

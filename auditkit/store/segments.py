@@ -9,9 +9,12 @@ still doesn't match is not an event.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+import orjson
 
 from auditkit.errors import FormatUnknown, StoreDamaged, explain_missing
 from auditkit.event import (
@@ -22,6 +25,7 @@ from auditkit.event import (
     MAX_TIME_US,
     MIN_TIME_US,
     SEGMENT_KEYS,
+    STRING_KEYS,
     encode_body,
     join_line,
     make_schema,
@@ -59,14 +63,17 @@ PARSED_BYTES: Final = 8 * CHUNK_BYTES
 PRINTED_BYTES: Final = 4 * CHUNK_BYTES
 """How much is printed at once: the engine has it in memory a dozen times, and has only so much of it."""
 
+PACKED: Final = tuple(key for key in STRING_KEYS if key not in ("store", "details"))
+"""Columns of text in which few values stand often."""
+
+PRINTED_ROWS: Final = 8192
+"""How many lines the engine hands over at once."""
+
+MAX_CONSTANT: Final = 1000
+"""Longest text, in characters, that becomes a part of the query where it stands in every row."""
+
 MARGIN_ROWS: Final = 1000
 """How many rows more than it has bytes a file may have, to be read although nothing vouches for it."""
-
-
-def _print_query(store: str) -> str:
-    sources = {"store": f"'{store}'", "time": "epoch_us(time)", "mac": "lower(hex(mac))"}
-    parts = (f'"{key}" := ' + sources.get(key, f'"{key}"') for key in (*BODY_KEYS, "mac"))
-    return f"SELECT to_json(struct_pack({', '.join(parts)}))::VARCHAR || chr(10) AS line FROM rows"
 
 
 def rebuild_lines(table: pa.Table, store: str, connection: duckdb.DuckDBPyConnection | None = None) -> list[bytes]:
@@ -83,41 +90,142 @@ def rebuild_lines(table: pa.Table, store: str, connection: duckdb.DuckDBPyConnec
     Raises:
         StoreDamaged: If a value can't be printed.
     """
-    data = _print_rows(table, store, connection)
-    lines = data.split(b"\n")[:-1]
-    if b"\\u00" in data:
-        for index, line in enumerate(lines):
-            # DuckDB prints \u001F where the format says \u001f.
-            if b"\\u00" in line:
-                lines[index] = _rebuild_line(table, index, store)
-    return lines
+    return [line for lines in print_lines(table, store, connection) for line in lines]
+
+
+def print_lines(
+    table: pa.Table, store: str, connection: duckdb.DuckDBPyConnection | None = None
+) -> Iterator[list[bytes]]:
+    """Print the lines that `rebuild_lines` gives, some thousand at a time: those are still in the processor's cache.
+
+    Args:
+        table: Rows with the columns of a segment; texts may be dictionaries.
+        store: Id of the store.
+        connection: A connection to use again.
+
+    Raises:
+        StoreDamaged: If a value can't be printed.
+    """
+    place, escaped = 0, _holds_controls(table)
+    for texts in _print_batches(table, store, "", connection):
+        width = np.int64 if texts.type == pa.large_string() else np.int32
+        ends = np.frombuffer(texts.buffers()[1], dtype=width)[texts.offset : texts.offset + len(texts) + 1]
+        data = _join_texts(texts).to_pybytes()
+        lines = [data[start:end] for start, end in pairwise((ends - ends[0]).tolist())]
+        if escaped and b"\\u00" in data:
+            for index, line in enumerate(lines):
+                # DuckDB prints \u001F where the format says \u001f.
+                if b"\\u00" in line:
+                    lines[index] = _rebuild_line(table, place + index, store)
+        place += len(lines)
+        yield lines
+
+
+def _holds_controls(table: pa.Table) -> bool:
+    """Tell whether a text has a character below 0x20, which is quicker than to look for its escape in the lines."""
+    for column in table.columns:
+        for chunk in column.chunks:
+            texts = chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk
+            if texts.type == pa.string() and len(texts):
+                data = np.frombuffer(_join_texts(texts), np.uint8)
+                if data.size and data.min() < ord(" "):
+                    return True
+    return False
 
 
 def _print_rows(table: pa.Table, store: str, connection: duckdb.DuckDBPyConnection | None = None) -> bytes:
     """Print every row as a line with its newline; JSON escapes those inside of values."""
-    if table.nbytes > PRINTED_BYTES and table.num_rows > 1:
-        middle = table.num_rows // 2
-        parts = (table.slice(0, middle), table.slice(middle))
-        return b"".join(_print_rows(part, store, connection) for part in parts)
-    own = connection or engine.connect()
+    return b"".join(_join_texts(texts) for texts in _print_batches(table, store, "\n", connection))
 
-    def work() -> pa.ChunkedArray:
+
+def _print_batches(
+    table: pa.Table, store: str, end: str, connection: duckdb.DuckDBPyConnection | None
+) -> Iterator[pa.StringArray | pa.LargeStringArray]:
+    """Print every row as a text that ends as it is told."""
+    if table.num_rows > 1 and _measure_table(table) > PRINTED_BYTES:
+        middle = table.num_rows // 2
+        for part in (table.slice(0, middle), table.slice(middle)):
+            yield from _print_batches(part, store, end, connection)
+        return
+    # A connection of its own: as long as a result isn't read to its end, a connection can't be asked anything else.
+    own = engine.connect() if connection is None else connection.cursor()
+    query, values = _print_query(table, store, end)
+
+    def begin() -> pa.RecordBatchReader:
         own.register("rows", table)
-        try:
-            return own.sql(_print_query(store)).to_arrow_table().column(0)
-        finally:
-            own.unregister("rows")
+        return own.sql(query, params=values).to_arrow_reader(PRINTED_ROWS)
 
     try:
-        printed = engine.run(own, work)
-    except duckdb.OutOfMemoryException as error:
-        raise MemoryError(f"printing {table.num_rows} rows takes more memory than there is: {error}") from error
-    except duckdb.Error as error:
+        reader = engine.run(own, begin)
+        while (batch := engine.run(own, lambda: next(reader, None))) is not None:
+            yield batch.column(0)
+    except (duckdb.Error, pa.ArrowException) as error:
+        if "Out of Memory" in str(error):
+            # Once it has begun to hand lines over, it tells what happens through Arrow.
+            raise MemoryError(f"printing {table.num_rows} rows takes more memory than there is: {error}") from error
         raise StoreDamaged(f"expected rows that can be printed, found values that can't: {str(error)[:300]}") from error
     finally:
-        if connection is None:
-            own.close()
-    return b"".join(_join_texts(chunk) for chunk in printed.chunks)
+        own.close()
+
+
+def _measure_table(table: pa.Table) -> int:
+    """Tell how many bytes rows take when each text stands for itself; an upper bound where that is small enough."""
+    plain = [chunk for column in table.columns for chunk in column.chunks if not pa.types.is_dictionary(chunk.type)]
+    packed = [chunk for column in table.columns for chunk in column.chunks if pa.types.is_dictionary(chunk.type)]
+    size = sum(chunk.nbytes for chunk in plain)
+    most = sum((pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0) * len(chunk) for chunk in packed)
+    return int(size + (most if size + most <= PRINTED_BYTES else sum(map(_measure, packed))))
+
+
+def _print_query(table: pa.Table, store: str, end: str) -> tuple[str, list[str]]:
+    """Put together what prints rows: one text of pieces, those that are the same in all rows joined beforehand.
+
+    `to_json` of the whole row gives the same and takes twice as long.
+    """
+    pieces, values, fixed = [], [], "{"
+    for key in (*BODY_KEYS, "mac"):
+        fixed += f'"{key}":'
+        value = f'"{store}"' if key == "store" else _print_constant(table.column(key))
+        if value is not None:
+            fixed += value
+        else:
+            column = table.column(key)
+            pieces += ["?", _print_value(key, column)]
+            values.append(fixed)
+            fixed = ""
+        fixed += ","
+    values.append(fixed[:-1] + "}" + end)
+    return f"SELECT concat({', '.join([*pieces, '?'])}) AS line FROM rows", values
+
+
+def _print_constant(column: pa.ChunkedArray) -> str | None:
+    """Print what stands in every row of a column, as the format prints it; None where that isn't plain to see."""
+    if column.null_count == len(column):
+        return "null"
+    if column.null_count or column.num_chunks != 1:
+        return None
+    if pa.types.is_dictionary(column.type):
+        texts = column.chunk(0).dictionary
+        if len(texts) == 1 and len(text := texts[0].as_py()) <= MAX_CONSTANT:
+            return orjson.dumps(text).decode()
+    elif column.type == pa.int64():
+        numbers = np.asarray(column.chunk(0))
+        if (numbers == numbers[0]).all():
+            return str(numbers[0])
+    return None
+
+
+def _print_value(key: str, column: pa.ChunkedArray) -> str:
+    """Give what prints a column's values in SQL; `concat` would leave out a null without a word."""
+    if key == "mac":
+        printed = "'\"' || lower(hex(mac)) || '\"'"
+    elif key == "time":
+        printed = "epoch_us(time)::VARCHAR"
+    elif column.type == pa.int64():
+        printed = f'"{key}"::VARCHAR'
+    else:
+        printed = f'to_json("{key}")::VARCHAR'
+    return f"coalesce({printed}, 'null')" if column.null_count else printed
 
 
 def _join_texts(texts: pa.StringArray | pa.LargeStringArray) -> pa.Buffer:
@@ -264,14 +372,18 @@ def _make_table(rows: list[tuple[dict[str, Any], bytes | None]]) -> pa.Table:
     return table
 
 
-def open_segment(path: Path) -> pq.ParquetFile:
+def open_segment(path: Path, packed: Sequence[str] = ()) -> pq.ParquetFile:
     """Open a segment with its page checksums checked.
+
+    Args:
+        path: The file.
+        packed: Columns of text that are read as dictionaries.
 
     Raises:
         StoreDamaged: If it isn't a Parquet file with this format's columns.
     """
     try:
-        file: pq.ParquetFile = pq.ParquetFile(path, page_checksum_verification=True)
+        file: pq.ParquetFile = pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=[*packed])
         schema = file.schema_arrow
     except pa.ArrowMemoryError:
         raise  # says nothing about the file
@@ -280,7 +392,11 @@ def open_segment(path: Path) -> pq.ParquetFile:
             raise
         raise StoreDamaged(f"expected a Parquet segment at {path}, found a file that can't be read: {error}") from error
     metadata = schema.metadata or {}
-    if metadata.get(b"format") != str(FORMAT).encode() or not schema.equals(make_schema()):
+    expected = make_schema()
+    for name in packed:
+        place = expected.get_field_index(name)
+        expected = expected.set(place, expected.field(place).with_type(pa.dictionary(pa.int32(), pa.string())))
+    if metadata.get(b"format") != str(FORMAT).encode() or not schema.equals(expected):
         raise StoreDamaged(
             f"expected a segment of format {FORMAT} with the columns {', '.join(SEGMENT_KEYS)} at {path}, "
             f"found {', '.join(schema.names)[:500]}"
@@ -288,20 +404,29 @@ def open_segment(path: Path) -> pq.ParquetFile:
     return file
 
 
-def read_tables(path: Path, rows: int = ROW_GROUP_ROWS // 2) -> Iterator[pa.Table]:
+def read_tables(
+    path: Path, rows: int = ROW_GROUP_ROWS // 2, *, groups: Sequence[int] | None = None, packed: bool = False
+) -> Iterator[pa.Table]:
     """Read a segment a batch of rows at a time.
+
+    Args:
+        path: The file.
+        rows: Most rows of a batch.
+        groups: Which row groups are read; None for all.
+        packed: Whether all texts but the details stay dictionaries, as they are stored: that is three times as quick.
 
     Raises:
         StoreDamaged: If a page's checksum or content is wrong.
     """
-    file = open_segment(path)
+    file = open_segment(path, PACKED if packed else ())
     schema = make_schema()
     try:
         # Group by group: a batch over several would be as large as all of them.
-        for group in range(file.num_row_groups):
+        for group in range(file.num_row_groups) if groups is None else groups:
             for batch in file.iter_batches(batch_size=rows, row_groups=[group], use_threads=False):
                 batch.validate(full=True)
-                yield pa.Table.from_batches([batch]).cast(schema)
+                table = pa.Table.from_batches([batch])
+                yield table if packed else table.cast(schema)
     except pa.ArrowMemoryError:
         raise  # says nothing about the file
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -350,6 +475,39 @@ def _measure(texts: pa.DictionaryArray) -> int:
     """Add up how many bytes texts take when each stands for itself."""
     lengths = pc.binary_length(texts.dictionary)
     return pc.sum(lengths.take(texts.indices.drop_null())).as_py() or 0
+
+
+class Outline(NamedTuple):
+    """What is known of a sound segment before its rows are looked at."""
+
+    groups: list[int]
+    """How many rows each row group has."""
+    opened: dict[str, str | None]
+    """The details of the first event of every writer that begins there."""
+
+
+def read_outline(path: Path) -> Outline:
+    """Read how a segment that something vouches for is divided, and the details of its writers' first events.
+
+    Raises:
+        StoreDamaged: If it can't be read.
+    """
+    opened: dict[str, str | None] = {}
+    with open_segment(path) as file:
+        try:
+            groups = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+            for number in range(file.num_row_groups):
+                if _holds_opening(file, number):
+                    table = file.read_row_group(number, columns=["writer", "seq", "details"], use_threads=False)
+                    table.validate(full=True)
+                    first = table.filter(pc.equal(table.column("seq"), 0))
+                    for writer, details in zip(*(first.column(i).to_pylist() for i in (0, 2)), strict=True):
+                        opened.setdefault(writer, details)
+        except pa.ArrowMemoryError:
+            raise  # says nothing about the file
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise StoreDamaged(f"expected readable pages in the segment {path}, found damage: {error}") from error
+    return Outline(groups, opened)
 
 
 def read_openings(path: Path, store: str) -> dict[str, bytes]:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
+import json
 import os
 import pty
 import re
+import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from rich.cells import cell_len
+
+from tests.cli.warm import Request
 
 COMMAND = [sys.executable, "-m", "auditkit"]
 
@@ -29,12 +38,57 @@ class Finished:
     err: str
 
 
+class _Warm:
+    """The warm process of this test process; see `tests.cli.warm`."""
+
+    def __init__(self) -> None:
+        self._link, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.cli.warm", str(theirs.fileno())],
+                cwd=Path(__file__).parents[2],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """End it: nobody asks any more."""
+        self._link.close()
+        self._process.wait()
+
+    def run(self, arguments: Sequence[str], cwd: Path | None, env: dict[str, str], streams: list[int]) -> int:
+        """Call the command line with these streams; gives its exit code."""
+        request = json.dumps(Request(list(arguments), str(cwd or Path.cwd()), env)).encode()
+        socket.send_fds(self._link, [len(request).to_bytes(4, "big")], streams)
+        self._link.sendall(request)
+        return int.from_bytes(self._link.recv(4, socket.MSG_WAITALL), "big", signed=True)
+
+
+@cache
+def _start_warm(_test_process: int) -> _Warm:
+    return _Warm()
+
+
+def _is_fresh(env: dict[str, str]) -> bool:
+    """Tell whether a call needs an interpreter of its own: one that reads these variables only when it starts."""
+    return any(name.startswith(("PYTHON", "LC_", "LANG")) for name in env)
+
+
 def run_cli(*arguments: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> Finished:
     """Run auditkit with pipes, as a script does."""
+    words, env = [*map(str, arguments)], env or {}
+    if not _is_fresh(env):
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open("rb") as nothing:
+            streams = [nothing.fileno(), out.fileno(), err.fileno()]
+            code = _start_warm(os.getpid()).run(words, cwd, {**os.environ, **env}, streams)
+            out.seek(0)
+            err.seek(0)
+            return Finished(code, out.read().decode(), err.read().decode())
     finished = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
+        [*COMMAND, *words],
         cwd=cwd,
-        env={**os.environ, **(env or {})},
+        env={**os.environ, **env},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
@@ -51,30 +105,31 @@ def run_on_terminal(
     """Run auditkit with standard output on a terminal; standard error stays a pipe, to tell the two apart."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    process = subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "TERM": "xterm-256color", **(env or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=slave,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    os.close(slave)
-    pieces = []
+    environment = {**os.environ, "TERM": "xterm-256color", **(env or {})}
+    pieces: list[bytes] = []
+    reader = threading.Thread(target=_read_terminal, args=(master, pieces))
+    reader.start()
+    with tempfile.TemporaryFile() as err, Path(os.devnull).open("rb") as nothing:
+        streams = [nothing.fileno(), slave, err.fileno()]
+        code = _start_warm(os.getpid()).run([*map(str, arguments)], cwd, environment, streams)
+        os.close(slave)
+        reader.join()
+        os.close(master)
+        err.seek(0)
+        # The terminal puts a CR before each LF, behind the one that CSV lines have already.
+        out = re.sub(r"\r+\n", "\n", b"".join(pieces).decode())
+        return Finished(code, out, err.read().decode())
+
+
+def _read_terminal(master: int, pieces: list[bytes]) -> None:
     while True:
         try:
             piece = os.read(master, 65536)
         except OSError:  # how Linux says that the last writer has closed the terminal
-            break
+            return
         if not piece:
-            break
+            return
         pieces.append(piece)
-    os.close(master)
-    _, err = process.communicate()
-    # The terminal puts a CR before each LF, behind the one that CSV lines have already.
-    out = re.sub(r"\r+\n", "\n", b"".join(pieces).decode())
-    return Finished(process.returncode, out, err.decode())
 
 
 def strip_styles(text: str) -> str:

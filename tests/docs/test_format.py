@@ -41,7 +41,7 @@ import auditkit
 from auditkit import event, keys, note, tree
 from auditkit.conversion import encode_details
 from auditkit.logger import AuditLogger
-from auditkit.store import ledger, segment_writer
+from auditkit.store import keychange, ledger, segment_writer
 from auditkit.store.description import StoreDescription
 from auditkit.store.keyring import KeyFile
 from auditkit.store.layout import Layout, name_segment, read_writer_day
@@ -178,6 +178,44 @@ def test_the_example_ledger_follows_by_hashlib_alone() -> None:
         assert EXAMPLE[f"note.{n}"] == f"{text}\n— {origin} {signature}"
 
 
+def test_the_example_of_a_key_change_follows_by_hashlib_alone() -> None:
+    """A root that begins in the row of numbers, the old key's word for the new one, and both their signatures."""
+    values, change = read_values("renewal"), json.loads(EXAMPLE["keys.3"])
+    k3 = bytes.fromhex(values["K[3]"])
+    assert values["K[4]"] == mac(k3, b"auditkit/1 next").hex()
+    assert values["C[3]"] == mac(k3, b"auditkit/1 commit\0" + STORE.encode()).hex()
+    assert k3 != mac(bytes.fromhex(KEYS["K[2]"]), b"auditkit/1 next")
+
+    origin, signers = f"auditkit/{STORE}", []
+    for seed, said in ((SEED, change["old"]), (bytes.fromhex(values["sign"]), change["new"])):
+        private = Ed25519PrivateKey.from_private_bytes(seed)
+        encoded = b"\x01" + private.public_key().public_bytes_raw()
+        key_hash = sha(origin.encode(), b"\n", encoded)[:4]
+        assert said == f"{origin}+{key_hash.hex()}+{base64.b64encode(encoded).decode()}"
+        signers.append((private, key_hash))
+    assert EXAMPLE["endorsement"].split("\n") == ["auditkit/1 key change", origin, change["old"], change["new"]]
+    signature = signers[0][0].sign(f"{EXAMPLE['endorsement']}\n".encode())
+    assert change["old_signature"] == base64.b64encode(signature).decode()
+
+    fields = json.loads(EXAMPLE["commit.3"])
+    code = fields.pop("mac")
+    body = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    assert code == mac(bytes.fromhex(values["C[3]"]), body.encode()).hex()
+    assert join(body, code).decode() == EXAMPLE["commit.3"]
+    assert (fields["n"], fields["why"], fields["key_n"], fields["first_leaf"]) == (3, "key", 3, 7)
+    assert (fields["prev_root"], fields["keys"]) == (read_values("tree.2")["root"], change)
+    before = read_values("tree.2")
+    leaf = sha(b"\0", EXAMPLE["commit.3"].encode())
+    pair = sha(b"\1", bytes.fromhex(before["commit leaf"]), leaf)
+    rest = sha(b"\1", bytes.fromhex(before["node(4,5)"]), pair)
+    root = sha(b"\1", bytes.fromhex(read_values("tree.1")["root"]), rest)
+    nodes = {"commit leaf": leaf, "node(6,7)": pair, "node(4,5,6,7)": rest, "root": root}
+    assert read_values("tree.3") == {name: node.hex() for name, node in nodes.items()}
+    text = f"{origin}\n8\n{base64.b64encode(root).decode()}\n"
+    blobs = [base64.b64encode(key_hash + private.sign(text.encode())).decode() for private, key_hash in signers]
+    assert EXAMPLE["note.3"] == "\n".join([text, *(f"— {origin} {blob}" for blob in blobs)])
+
+
 # -- the same with auditkit's own functions ----------------------------------------------------------------------------
 
 
@@ -224,6 +262,26 @@ def test_the_example_is_what_auditkit_makes() -> None:
         state = ledger.apply_commit(state, commit)
         assert state.root.hex() == read_values(f"tree.{n}")["root"]
         assert note.verify_note(note.parse_note(commit.checkpoint), state.verifier_key or "")
+
+
+def test_the_example_of_a_key_change_is_what_auditkit_makes() -> None:
+    """The functions that renew keys give the page's bytes, and the page's verifier takes the new key for them."""
+    state = LedgerState(STORE)
+    for n in (1, 2):
+        stored = f"{EXAMPLE[f'commit.{n}']}\n{EXAMPLE[f'note.{n}']}\n".encode()
+        state = ledger.apply_commit(state, ledger.parse_commit(stored))
+    values, change = read_values("renewal"), json.loads(EXAMPLE["keys.3"])
+    key, seed = bytes.fromhex(values["K[3]"]), bytes.fromhex(values["sign"])
+    assert change == keychange.endorse_key(STORE, SEED, keychange.derive_verifier_key(STORE, seed))
+    verifier.check_endorsement(STORE, change["old"], change["new"], change["old_signature"])
+    stored = f"{EXAMPLE['commit.3']}\n{EXAMPLE['note.3']}\n".encode()
+    commit = ledger.parse_commit(stored)
+    assert ledger.check_commit(state, commit) == []
+    assert ledger.format_commit(ledger.make_commit(state, commit, key, [SEED, seed])) == stored
+    assert ledger.apply_commit(state, commit).root.hex() == read_values("tree.3")["root"]
+    renewed = Key(bytes.fromhex(KEYS["root"]), seed, renewed=((3, key),))
+    assert renewed.derive(2, "auditkit/1 commit", STORE).hex() == KEYS["C[2]"]
+    assert renewed.derive(3, "auditkit/1 commit", STORE).hex() == values["C[3]"]
 
 
 def write_example(folder: Path) -> tuple[Layout, Path]:

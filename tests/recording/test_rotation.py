@@ -17,8 +17,9 @@ import auditkit
 from auditkit import AuditLogger
 from auditkit.errors import AuditError
 from auditkit.event import DAY_US
+from auditkit.interpreter import find_python
 from auditkit.recording import Recorder, RecordingWarning
-from auditkit.spawning import AFTER_MIDNIGHT_SECONDS, DEAD_PARTS, Housekeeper, find_python, needs_sealing
+from auditkit.spawning import AFTER_MIDNIGHT_SECONDS, DEAD_PARTS, Housekeeper, needs_sealing
 from auditkit.store.description import open_or_create
 from auditkit.store.layout import Layout
 from tests.recording import independent

@@ -6,12 +6,14 @@ import dis
 import gc
 import json
 import os
+import pickle
 import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -19,11 +21,23 @@ from types import CodeType, FrameType
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from auditkit.errors import KeyMismatch, KeyMissing, KeyProblem, UsageError
 from auditkit.keys import GivenKey, identify_key, ratchet_key
 from auditkit.store import durable, keyring
-from auditkit.store.keyring import KeyFile, KeyWarning, choose_given, find_keys, locate_key_file, read_secret
+from auditkit.store.keyring import (
+    KeyFile,
+    KeyWarning,
+    choose_given,
+    find_keys,
+    format_offline,
+    keep_offline,
+    locate_key_file,
+    read_secret,
+)
+from tests.sealing.sealers import find_strace
 
 SECRET = "a secret that only these tests know"
 
@@ -379,3 +393,336 @@ def test_an_interruption_that_is_kept_keeps_no_lock(path: Path) -> None:
     kept.clear()
     gc.collect()  # what Python has to say of files that were being opened, it says here and not in another test
     assert keys.draw()[0] == drawn[0] + 1
+
+
+@pytest.fixture
+def secure(tmp_path: Path) -> tuple[KeyFile, Path]:
+    """A forward-secure key file, and where its root lies."""
+    offline = tmp_path / "usb" / "root.key"
+    offline.parent.mkdir()
+    keep = keep_offline(offline, "store")
+    return KeyFile.create(tmp_path / "machine" / "store.key", "store", keep_root=keep), offline
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads(path.read_bytes())
+    return state
+
+
+def test_a_forward_secure_file_never_held_its_root(secure: tuple[KeyFile, Path]) -> None:
+    """The first number is the root's own and isn't drawn; the offline file gives every key, the machine's none."""
+    keys, offline = secure
+    state = read_state(keys.path)
+    root = KeyFile(offline).list_roots()[0][1]
+    assert (state["mode"], state["n"], state["skipped"]) == ("forward-secure", 1, [0])
+    assert root.hex() not in keys.path.read_text()
+    assert keys.key_id == KeyFile(offline).key_id == identify_key(root)
+    drawn = [keys.draw() for _ in range(3)]
+    assert [n for n, _ in drawn] == [1, 2, 3]
+    assert KeyFile(offline).find([1, 2, 3]) == dict(drawn)
+    assert keys.find([0, 1, 2, 3, 4]) == {}
+    assert keys.list_roots() == []
+    assert (keys.list_skipped(), KeyFile(offline).list_skipped()) == ([0], [0])
+    assert (keys.count_drawn("store"), KeyFile(offline).count_drawn("store")) == (4, None)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.sampled_from(["draw", "root", "sign", "both"]), max_size=10), mode=st.sampled_from(["o", "f"]))
+def test_each_number_has_one_key_however_roots_are_renewed(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str], mode: str
+) -> None:
+    """Numbers only go up, none is drawn twice, and the roots give again what was drawn."""
+    folder = tmp_path_factory.mktemp("keys")
+    keep = keep_offline(folder / "root.key", "store") if mode == "f" else None
+    keys = KeyFile.create(folder / "store.key", "store", keep_root=keep)
+    drawn: list[tuple[int, bytes]] = []
+    seeds = [keys.signing_seed]
+    for step in steps:
+        if step == "draw":
+            drawn.append(keys.draw())
+            continue
+        keys.renew(keep if step != "sign" else None, root=step != "sign", sign=step != "root")
+        if step != "root":
+            assert keys.retiring_seed == seeds[-1]
+            seeds.append(keys.signing_seed)
+            keys.retire()
+            assert keys.retiring_seed is None
+    drawn.append(keys.draw())
+    roots = KeyFile(folder / "root.key") if mode == "f" else keys
+    numbers = [n for n, _ in drawn]
+    assert numbers == sorted(set(numbers))
+    assert roots.find(numbers) == dict(drawn)
+    assert len(set(seeds)) == len(seeds)
+    assert KeyFile(keys.path).key_id == keys.key_id == roots.key_id
+    starts = [n for n, _ in roots.list_roots()]
+    assert not set(numbers) & set(keys.list_skipped())
+    if mode == "f":
+        assert starts == keys.list_skipped()
+        assert not set(keys.path.read_text().split('"')) & {
+            key.hex() for key in roots.find(range(numbers[-1])).values()
+        }
+
+
+def test_a_renewal_that_the_ledger_does_not_have_yet_keeps_others_out(path: Path) -> None:
+    """The old signing key would be lost with the second renewal; the message says what finishes the first."""
+    keys = KeyFile.create(path, "store")
+    keys.renew(root=False)
+    before = path.read_bytes()
+    with pytest.raises(KeyProblem, match="auditkit seal"):
+        keys.renew()
+    assert path.read_bytes() == before
+    keys.retire()
+    keys.retire()
+    keys.renew()
+
+
+def test_an_offline_root_draws_and_signs_nothing(secure: tuple[KeyFile, Path]) -> None:
+    """It verifies; on the machine it would give the past away, so whoever would use it so is told."""
+    offline = KeyFile(secure[1])
+    secure[1].chmod(0o400)
+    for act in (
+        offline.draw,
+        offline.check_drawing,
+        offline.renew,
+        offline.retire,
+        lambda: offline.signing_seed,
+    ):
+        with pytest.raises(KeyProblem, match="offline root"):
+            act()
+    before = sorted(secure[1].parent.iterdir())
+    with pytest.raises(KeyProblem, match="offline root"):
+        offline.check_drawing()
+    assert sorted(secure[1].parent.iterdir()) == before
+    assert offline.retiring_seed is None
+
+
+def test_the_offline_file_is_its_owners_alone_and_never_overwritten(tmp_path: Path) -> None:
+    """Mode 0600; a file that is there, a link and a folder stay, and no key file is made then."""
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "folder").mkdir()
+    for name in ("file", "link", "folder"):
+        with pytest.raises(KeyProblem, match="expected no file"):
+            KeyFile.create(tmp_path / "store.key", "store", keep_root=keep_offline(tmp_path / name, "store"))
+        assert not (tmp_path / "store.key").exists()
+    assert (tmp_path / "file").read_text() == "mine"
+    KeyFile.create(tmp_path / "store.key", "store", keep_root=keep_offline(tmp_path / "root.key", "store"))
+    assert stat.S_IMODE((tmp_path / "root.key").stat().st_mode) == 0o600
+
+
+def test_a_root_is_not_put_where_its_medium_should_be(tmp_path: Path) -> None:
+    """A stick that isn't mounted: a folder made in its place would lie on the machine."""
+    keep = keep_offline(tmp_path / "media" / "usb" / "root.key", "store")
+    with pytest.raises(KeyProblem, match=r"offline key file.*No such file.*mounted"):
+        KeyFile.create(tmp_path / "store.key", "store", keep_root=keep)
+    assert not (tmp_path / "media").exists()
+    assert not (tmp_path / "store.key").exists()
+
+
+def test_a_root_beside_itself_is_no_offline_root(tmp_path: Path) -> None:
+    """The key file's own name for the root: the store would have a key that only verifies."""
+    with pytest.raises(KeyProblem, match="away from the key file"):
+        KeyFile.create(tmp_path / "k", "store", keep_root=keep_offline(tmp_path / "k", "store"))
+
+
+LINKLESS = """
+import pathlib, sys
+from auditkit.store.keyring import KeyFile, keep_offline
+folder = pathlib.Path(sys.argv[1])
+keep = keep_offline(folder / "root.key", "store")
+keep(0, bytes(32), ())
+keep(4, bytes([1] * 32), (0,))
+print([n for n, _ in KeyFile(folder / "root.key").list_roots()])
+"""
+
+
+def test_a_root_can_lie_on_a_stick_that_knows_no_links(tmp_path: Path) -> None:
+    """The FAT of USB sticks refuses link(2), by which other files are made: here strace refuses it."""
+    command = [find_strace(), "-f", "-qq", "-o", "/dev/null", "-e", "trace=link,linkat"]
+    command += ["-e", "inject=link,linkat:error=EPERM", sys.executable, "-c", LINKLESS, str(tmp_path)]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (finished.stdout, finished.stderr) == ("[0, 4]\n", "")
+    assert [file.name for file in tmp_path.iterdir()] == ["root.key"]
+
+
+def test_only_the_stores_newest_offline_file_takes_a_root(secure: tuple[KeyFile, Path], tmp_path: Path) -> None:
+    """Another store's, a machine's own, an older copy and none are refused, and no key is changed."""
+    keys, offline = secure
+    keys.draw()
+    older = tmp_path / "older.key"
+    older.write_bytes(offline.read_bytes())
+    keys.renew(keep_offline(offline, "store"), sign=False)
+    other = tmp_path / "other.key"
+    other.write_bytes(format_offline("other\x1b[31m" * 100, [(0, bytes(32))]))
+    before = {path: path.read_bytes() for path in (keys.path, offline, older, other)}
+    for name, expected in {
+        older: "an older copy",
+        other: r"a offline one of store 'other\\x1b\[31m.{0,100}:",
+        keys.path: "a forward-secure one",
+        tmp_path / "none": "expected a key file",
+    }.items():
+        with pytest.raises((KeyMismatch, KeyMissing), match=expected) as caught:
+            keys.renew(keep_offline(name, "store"))
+        assert "\x1b" not in str(caught.value)
+        assert len(str(caught.value)) < 1000
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_root_that_was_put_away_and_never_used_is_dropped(secure: tuple[KeyFile, Path]) -> None:
+    """A renewal that ended between its two files: what was drawn since is the old root's, and the next one says so."""
+    keys, offline = secure
+    keys.draw()
+    keep = keep_offline(offline, "store")
+
+    def keep_and_die(n: int, root: bytes, earlier: Sequence[int]) -> None:
+        keep(n, root, earlier)
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        before = keys.path.read_bytes()
+        with pytest.raises(KeyboardInterrupt):
+            keys.renew(keep_and_die)
+        assert keys.path.read_bytes() == before
+        assert len(KeyFile(offline).list_roots()) == 2
+    drawn = [keys.draw(), keys.draw()]
+    keys.renew(keep)
+    drawn.append(keys.draw())
+    assert KeyFile(offline).find(n for n, _ in drawn) == dict(drawn)
+    assert [n for n, _ in KeyFile(offline).list_roots()] == keys.list_skipped() == [0, 4]
+
+
+def test_a_full_disk_keeps_the_old_key(secure: tuple[KeyFile, Path], tmp_path: Path) -> None:
+    """A stick without room takes no root: the machine's key and the roots that are there stay as they were."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    keys, offline = secure
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    options = ["-o", "size=16k,nr_inodes=20", "tmpfs"]
+    if subprocess.run(["mount", "-t", "tmpfs", *options, stick], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody mount")
+    try:
+        moved = stick / "root.key"
+        moved.write_bytes(offline.read_bytes())
+        with (stick / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
+            while ballast.write(b"x" * 512):
+                pass
+        before = keys.path.read_bytes(), moved.read_bytes()
+        with pytest.raises(OSError, match="No space left") as caught:
+            keys.renew(keep_offline(moved, "store"))
+        assert caught.value.filename == str(moved)
+        with pytest.raises(OSError, match="No space left"):
+            KeyFile.create(tmp_path / "new.key", "store", keep_root=keep_offline(stick / "new.key", "store"))
+        assert (keys.path.read_bytes(), moved.read_bytes()) == before
+        assert sorted(file.name for file in stick.iterdir()) == ["ballast", "root.key"]
+        assert not (tmp_path / "new.key").exists()
+        (stick / "ballast").unlink()
+        keys.renew(keep_offline(moved, "store"))
+    finally:
+        subprocess.run(["umount", stick], check=True)
+
+
+HOSTILE: list[dict[str, object]] = [
+    {"n": 1 << 63},
+    {"n": (1 << 64) - 1},
+    {"n": 1 << 33},
+    {"n": 1.0},
+    {"n": None},
+    {"renewed": [[3, "00" * 32], [3, "11" * 32]]},
+    {"renewed": [[5, "00" * 32], [3, "11" * 32]]},
+    {"renewed": [[0, "00" * 32]]},
+    {"renewed": [[3, "00" * 31]]},
+    {"renewed": [[3, "zz" * 32]]},
+    {"renewed": [[3.5, "00" * 32]]},
+    {"renewed": [[-3, "00" * 32]]},
+    {"renewed": [[True, "00" * 32]]},
+    {"renewed": [[3]]},
+    {"renewed": [3]},
+    {"renewed": 3},
+    {"renewed": {"3": "00" * 32}},
+    {"skipped": [-1]},
+    {"skipped": 7},
+    {"skipped": ["0"]},
+    {"retiring": "00"},
+    {"retiring": None},
+    {"retiring": 7},
+    {"mode": ["ordinary"]},
+    {"mode": None},
+    {"mode": "forward-secure"},
+    {"mode": "forward-secure", "key_id": "\x1b[31m" * 4, "skipped": []},
+    {"mode": "forward-secure", "key_id": 7, "skipped": []},
+    {"mode": "forward-secure", "key_id": "0" * 16},
+    {"mode": "offline"},
+    {"mode": "offline", "roots": []},
+    {"mode": "offline", "roots": [[0, "00" * 32], [0, "00" * 32]]},
+    {"mode": "offline", "roots": "0" * 64},
+]
+
+
+@pytest.mark.parametrize("change", HOSTILE)
+def test_a_key_file_with_hostile_values_is_none(path: Path, change: dict[str, object]) -> None:
+    """Whatever stands in it, the error is ours, shows no key, and nothing is computed without end."""
+    KeyFile.create(path, "store")
+    state = read_state(path)
+    path.write_text(json.dumps(state | change))
+    with pytest.raises(KeyMismatch, match="restore it from its backup") as caught:
+        KeyFile(path)
+    assert not any(state[name] in str(caught.value) for name in ("root", "sign", "current"))
+
+
+@pytest.mark.parametrize("data", [b"\0" * 100, b" " * (10 << 20), b'{"auditkit":"key","v":1,' * 10000, b"[" * 100000])
+def test_a_key_file_of_anything_is_refused_quickly(path: Path, data: bytes) -> None:
+    """Null bytes, ten megabytes, and brackets that nobody closes."""
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    with pytest.raises(KeyMismatch) as caught:
+        KeyFile(path)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_key_file_takes_roots_for_a_lifetime(path: Path) -> None:
+    """One more than can be read is never written: the message says so, and the file stays."""
+    KeyFile.create(path, "store").draw()
+    state = read_state(path)
+    state["renewed"] = [[n, f"{n:064x}"] for n in range(1, 5000)]
+    path.write_text(json.dumps(state | {"n": 5000}))
+    keys = KeyFile(path)
+    keys.renew()
+    keys.retire()
+    keys.draw()
+    state["renewed"] = [[n, f"{n:064x}"] for n in range(1, 12000)]
+    path.write_text(json.dumps(state | {"n": 12000}, separators=(",", ":")))
+    before = path.read_bytes()
+    with pytest.raises(KeyProblem, match="begin a new store"):
+        keys.renew()
+    assert path.read_bytes() == before
+    assert KeyFile(path).list_roots()
+
+
+def test_all_kinds_of_key_files_show_nothing(secure: tuple[KeyFile, Path], path: Path) -> None:
+    """Neither printed nor pickled, nor as variables, nor in what a child process gets."""
+    for keys in (*(KeyFile(each) for each in (secure[0].path, secure[1])), KeyFile.create(path, "store")):
+        hidden = [word for word in keys.path.read_text().split('"') if len(word) == 64]
+        assert hidden
+        shown = f"{keys!r} {keys} {keys.to_secret()} {[getattr(keys, name) for name in KeyFile.__slots__]}"
+        assert not any(word in shown for word in hidden)
+        with pytest.raises(TypeError, match="not pickled"):
+            pickle.dumps(keys)
+        with pytest.raises(TypeError, match="__dict__"):
+            vars(keys)
+        assert json.loads(json.dumps(keys.to_secret())) == {"key_file": str(keys.path)}
+
+
+def test_without_a_home_folder_a_key_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's user may have none: the message says what to set, and nothing is made in the working directory."""
+    for variable in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(variable)
+    child = os.fork()
+    if not child:
+        os.setuid(54321)
+        try:
+            locate_key_file("k3f9")
+        except KeyMissing as error:
+            os._exit(0 if "$XDG_DATA_HOME" in str(error) else 1)
+        os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditkit import note, tree
-from auditkit.errors import StoreDamaged
+from auditkit.errors import FormatUnknown, StoreDamaged
 from auditkit.keys import GivenKey
 from auditkit.store import ledger
 from auditkit.store.layout import Layout, name_segment
-from auditkit.store.ledger import Commit, LeafRange, LedgerState, SegmentEntry
+from auditkit.store.ledger import Commit, LeafRange, LedgerState, Retirement, SegmentEntry
 from auditkit.store.runs import Run
 from auditkit.store.segments import read_tables, rebuild_lines
 from tests.integrity.stores import MONDAY, TUESDAY, Chain, Sample, Site, add_events, hash_leaf, make_sample, make_site
@@ -117,7 +117,7 @@ def edit(content: bytes, change: Any) -> bytes:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda f: f.update(v=2),
+        lambda f: f.update(v=0),
         lambda f: f.update(extra=1),
         lambda f: f.pop("state"),
         lambda f: f.update(n=-1),
@@ -155,6 +155,17 @@ def test_a_field_that_no_sealer_writes_is_refused(published: Sample, change: Any
     content = published.site.commits()[0].read_bytes()
     with pytest.raises(StoreDamaged):
         ledger.parse_commit(edit(content, change))
+
+
+def test_a_commit_of_a_newer_version_is_not_judged(published: Sample, tmp_path: Path) -> None:
+    """Its form may be another; what stays is where its key's number and its MAC stand."""
+    site = published.site.copy(tmp_path / "copy")
+    path = site.commits()[0]
+    path.write_bytes(edit(path.read_bytes(), lambda f: f.update(v=2)))
+    with pytest.raises(FormatUnknown, match="use a newer auditkit"):
+        ledger.read_commit(site.layout, 1)
+    line, number = ledger.read_claim(site.layout, 1)
+    assert (line, number) == (path.read_bytes().partition(b"\n")[0], json.loads(line)["key_n"])
 
 
 def hash_tree(leaves: list[bytes]) -> bytes:
@@ -260,13 +271,16 @@ def test_advancing_gives_what_applying_gives_and_copies_nothing(published: Sampl
         assert checkpoint == note.parse_checkpoint(note.parse_note(commit.checkpoint).text)
 
 
+GONE = Retirement("events/date=2020-03-02/0123456789abcdef.parquet", "two days", ())
+
+
 @pytest.mark.parametrize(
     "change, fault",
     [
         ({"number": 9}, "expected commit 4, found commit 9"),
         ({"first_leaf": 1}, "expected its leaves to begin at 148"),
         ({"prev_root": bytes(32)}, "expected the root before it"),
-        ({"remove": ("events/date=2020-03-02/0123456789abcdef.parquet",)}, "expected to remove a live segment"),
+        ({"why": "retain", "remove": (GONE.path,), "retired": (GONE,)}, "expected to remove a live segment"),
         ({"store": "otherotherothers"}, "expected a commit of store"),
     ],
 )
@@ -277,6 +291,26 @@ def test_what_doesn_t_follow_is_told(published: Sample, change: dict[str, Any], 
     assert ledger.check_commit(state, following) == []
     (found,) = ledger.check_commit(state, replace(following, **change))
     assert found.startswith(fault)
+
+
+@pytest.mark.parametrize("reasons", [[], [1], [0, 0], [1, 0], [0, 1, 0]])
+def test_each_segment_that_goes_has_its_reason(published: Sample, reasons: list[int]) -> None:
+    """In the same order, neither fewer nor more nor for others; with them a live segment may go."""
+    state = ledger.load_state(published.site.layout, STORE)
+    paths = sorted(state.segments)[:2]
+    removal = Commit(4, 0, 0, "retain", None, state.root, state.size, (), tuple(paths), None, store=STORE)
+    given = tuple(Retirement(paths[place], "two days", (3,)) for place in reasons)
+    (found,) = ledger.check_commit(state, replace(removal, retired=given))
+    assert found.startswith("expected a reason for each of the 2 segments")
+    told = tuple(Retirement(path, "two days", (3,)) for path in paths)
+    whole = replace(removal, retired=told)
+    assert ledger.check_commit(state, whole) == []
+    after = ledger.apply_commit(state, whole)
+    assert sorted(after.retired) == paths
+    assert not set(paths) & set(after.segments)
+    assert (after.size, sorted(state.segments)[:2]) == (state.size + 1, paths)
+    back = replace(whole, number=5, add=(state.segments[paths[0]],), remove=(), retired=())
+    assert any("which was added before" in fault for fault in ledger.check_commit(after, back))
 
 
 @pytest.mark.parametrize(
