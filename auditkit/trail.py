@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from auditkit.anchoring.publication import Publication
+    from auditkit.anchoring.timestamps import Timestamp
     from auditkit.integrity import Verification
     from auditkit.proof import ConsistencyProof
     from auditkit.receipts import Receipt
@@ -539,6 +540,23 @@ class AuditTrail:
             witnesses=[parse_witness(text) for text in witnesses],
             timestamps=timestamps,
         )
+
+    def verify_timestamps(self, roots: bytes) -> list[tuple[int, Timestamp]]:
+        """Verify the time stamps of checkpoints that `anchor` got; each dates all that its commit covers.
+
+        Args:
+            roots: Certificates of the time stamp authorities that are trusted, in PEM.
+
+        Returns:
+            For each stamp, the number of the commit and what it says: the time, the authority and its serial number.
+
+        Raises:
+            UsageError: If there are no certificates in ``roots``.
+            StoreDamaged: If a stamp doesn't hold, or the ledger can't be read.
+        """
+        from auditkit.anchoring.publication import verify_timestamps
+
+        return verify_timestamps(self._layout, self.store_id, roots)
 
     def rotate_keys(
         self, root_file: str | os.PathLike[str] | None = None, *, root: bool = True, sign: bool = True

@@ -93,6 +93,7 @@ def list_calls(store: Path, secret: str) -> dict[str, Callable[[], Any]]:
         "AuditTrail.prove": lambda: trail().prove(trail().checkpoint()),
         "AuditTrail.receipt": lambda: trail().receipt(name_sealed(store)),
         "AuditTrail.rotate_keys": lambda: rotate("rotated"),
+        "AuditTrail.verify_timestamps": lambda: trail().verify_timestamps(b""),
         "AuditTrail.count": lambda: trail().count(),
         "AuditTrail.count_statistics": lambda: trail().count_statistics(),
         "AuditTrail.days": lambda: trail().days(),

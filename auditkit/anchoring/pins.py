@@ -32,6 +32,9 @@ from auditkit.times import MAX_US, MIN_US
 MAX_COMMITS: Final = 100
 """How many commits a pin names."""
 
+_TRIES: Final = 40
+_PAUSE_S: Final = 0.05
+
 _MAX_BYTES: Final = 4 << 20
 
 
@@ -147,7 +150,7 @@ def write_pin(pin: Pin) -> None:
     """
     path = locate_pin(pin.store)
     durable.make_folder(path.parent)
-    with durable.hold_lock(path.with_name(f"{path.name}.lock")):
+    with _hold_pin(path):
         durable.remove_leftovers(path.parent, path.name)
         known = read_pin(pin.store)
         if known is None or known.newest.size < pin.newest.size:
@@ -165,9 +168,24 @@ def replace_pin(pin: Pin) -> None:
     """
     path = locate_pin(pin.store)
     durable.make_folder(path.parent)
-    with durable.hold_lock(path.with_name(f"{path.name}.lock")):
+    with _hold_pin(path):
         durable.remove_leftovers(path.parent, path.name)
         durable.replace_file(path, _dump(pin))
+
+
+def _hold_pin(path: Path) -> durable.FileLock:
+    """Take a pin's lock; a verdict that is ready doesn't wait for ever for whoever holds it.
+
+    Raises:
+        TimeoutError: If another process keeps it.
+    """
+    for _ in range(_TRIES):
+        lock = durable.hold_lock(path.with_name(f"{path.name}.lock"), wait=False)
+        if lock:
+            return lock
+        lock.close()
+        time.sleep(_PAUSE_S)
+    raise TimeoutError(f"another process has held the lock of {path} for {_TRIES * _PAUSE_S:.0f} s")
 
 
 def make_pin(store: str, checkpoint: str, commits: Sequence[PinnedCommit]) -> Pin:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import orjson
@@ -12,32 +13,42 @@ from auditkit.store.durable import read_regular
 _MAX_BYTES = 64 << 10
 
 
-def read_public_key(given: str, store: str | None = None) -> str:
-    """Read a public key: the verifier key itself, or a file that holds it, ``store.json`` included.
+def read_public_key(given: str, store: str | None = None, root: Path | None = None) -> str:
+    """Read a public key: the verifier key itself, or a file that holds it.
 
     Args:
         given: What the option was given.
         store: Id of the store whose key is looked for, None for any store.
+        root: The store's folder, if it is at hand: a key that lies there proves nothing.
 
     Returns:
         The verifier key.
 
     Raises:
-        UsageError: If it is neither.
+        UsageError: If it is neither, or the file lies in the store.
 
     Example:
-        >>> read_public_key("auditkit/k3f9+ace70478+ATtqJ7zOtqQtYqOo0CpvDXNlMhV3HeJDpjrASKGLWdop")[:13]
-        'auditkit/k3f9'
+        >>> key = "auditkit/k3f9+ace70478+ATtqJ7zOtqQtYqOo0CpvDXNlMhV3HeJDpjrASKGLWdop"
+        >>> read_public_key(key, "k3f9", Path("audit")) == key
+        True
     """
     if given.startswith("auditkit/") and "+" in given:
         return given.strip()
     wanted = "auditkit/" if store is None else f"auditkit/{store}"
+    path = Path(given)
+    if root is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+        raise UsageError(
+            f"expected a public key from outside the store at {root}, found a file in it: whoever forges a store puts "
+            "the key there too, so it proves nothing. Use the copy that you were given"
+        )
+    if path.is_dir():
+        raise UsageError(f"expected a file that holds the public key {wanted}+…, found the folder {given!a:.100}")
     try:
-        text = read_regular(Path(given), "a public key", _MAX_BYTES, UsageError, follow=True).decode()
+        text = read_regular(path, "a public key", _MAX_BYTES, UsageError, follow=True).decode()
     except OSError as error:
         raise UsageError(
-            f"expected a public key ({wanted}+…) or a file that holds it, found {given!a:.100} ({error.strerror}): "
-            "`auditkit keys export-public` writes one"
+            f"expected a public key ({wanted}+…) or a file that holds it, found neither in what was given "
+            f"({error.strerror}): `auditkit keys export-public` writes one"
         ) from error
     except UnicodeDecodeError:
         text = ""

@@ -36,6 +36,12 @@ _ADVICE: Final = (
 )
 
 
+_INNER_ADVICE: Final = (
+    "find out who removed it, and restore the newest backup; if you restored an older one yourself, remove the newer "
+    "files from anchors/"
+)
+
+
 @dataclass(frozen=True)
 class Anchor:
     """A checkpoint from outside the store.
@@ -123,11 +129,12 @@ def check_anchors(
         told = note.parse_checkpoint(note.parse_note(known.checkpoint).text)
         seen = f"the checkpoint seen by this user on {from_us(known.seen):%Y-%m-%d %H:%M} UTC"
         anchors = [*anchors, Anchor(seen, told.size, told.root, commits=known.commits)]
-    if all(_judge(check, anchor) in ("ok", "unverifiable") for anchor in anchors):
-        anchors = [*anchors, *_choose_inner(check)]
-    results = [AnchorResult(anchor.source, anchor.size, _judge(check, anchor)) for anchor in anchors]
+    end = _find_end(check, state)
+    if not repin and all(_judge(check, end, anchor) in ("ok", "unverifiable") for anchor in anchors):
+        anchors = [*anchors, *_choose_inner(check, state, end)]
+    results = [AnchorResult(anchor.source, anchor.size, _judge(check, end, anchor)) for anchor in anchors]
     judged = list(zip(anchors, results, strict=True))
-    _report_cut(check, [anchor for anchor, result in judged if result.status == "truncated"])
+    _report_cut(check, end, [anchor for anchor, result in judged if result.status == "truncated"])
     if tell_kind(check) == "rolled_back":
         results = [_rename(result) for result in results]
     for anchor, result in judged:
@@ -136,29 +143,62 @@ def check_anchors(
         elif result.status == "unverifiable":
             _report_unproved(check, anchor)
     anchored = max((result.size for result in results if result.status == "ok"), default=0)
-    _tell_unanchored(check, state, anchored, [result for result in results if result.size == anchored])
-    agreed = repin or all(result.status in ("ok", "unverifiable") for result in results)
-    if pin and check.ledger_whole and check.commits and agreed:
-        _pin(check, state, pins.replace_pin if repin else pins.write_pin)
+    if all(result.status in ("ok", "unverifiable") for result in results):
+        _tell_unanchored(check, state, anchored, [result for result in results if result.size == anchored])
     return results
+
+
+def pin_checkpoint(check: Inspection, state: LedgerState, results: list[AnchorResult], *, repin: bool) -> None:
+    """Remember the newest checkpoint outside the store, unless something contradicts it or nothing vouches for it.
+
+    Args:
+        check: The verification, at its end.
+        state: What the ledger says.
+        results: What came of the comparison with others.
+        repin: Whether it takes the place of whatever was pinned.
+    """
+    agreed = repin or all(result.status in ("ok", "unverifiable") for result in results)
+    vouched = check.table is not None or check.public_key is not None
+    accused = any(f.severity == "finding" and f.file.startswith(("ledger/", "store.json")) for f in check.findings)
+    if check.ledger_whole and check.commits and agreed and vouched and (repin or not accused):
+        _pin(check, state, pins.replace_pin if repin else pins.write_pin)
 
 
 def _rename(result: AnchorResult) -> AnchorResult:
     return AnchorResult(result.source, result.size, "rolled_back") if result.status == "truncated" else result
 
 
-def _choose_inner(check: Inspection) -> list[Anchor]:
+@dataclass(frozen=True)
+class _End:
+    """Where the ledger ends: the number of its last file, and the size of the tree there, None if nobody can tell."""
+
+    number: int
+    size: int | None
+
+
+def _find_end(check: Inspection, state: LedgerState) -> _End:
+    """Find where the ledger ends; in one with holes its last commit may be sound, and says how large the tree is."""
+    if check.ledger_whole:
+        return _End(state.number, check.nodes.size)
+    number = max(check.list_commits(), default=0)
+    if state.number != number or number in check.holes or state.checkpoint is None:
+        return _End(number, None)
+    return _End(number, note.parse_checkpoint(note.parse_note(state.checkpoint).text).size)
+
+
+def _choose_inner(check: Inspection, state: LedgerState, end: _End) -> list[Anchor]:
     """Choose the checkpoints in the store itself that contradict it; there they vouch for nothing.
 
-    Who cuts the ledger and forgets them leaves the proof. It counts only if the store's key signed it.
+    Who cuts the ledger and forgets them leaves the proof. It counts only if the key signed it that is in force: who
+    has stolen one that was retired could put anything there.
     """
-    if check.keys is None and check.public_key is None:
-        return []
+    trusted = {check.public_key, state.verifier_key if check.table is not None else None} - {None}
     anchors = []
     for name, signed in check.inner.items():
         told = note.parse_checkpoint(signed.text)
         anchor = Anchor(f"anchors/{name}", told.size, told.root, signed)
-        if _is_own(check, signed) and _judge(check, anchor) in ("truncated", "rolled_back"):
+        own = any(key is not None and _is_key(key) and note.verify_note(signed, key) for key in trusted)
+        if own and _judge(check, end, anchor) in ("truncated", "rolled_back"):
             anchors.append(anchor)
     return anchors
 
@@ -193,11 +233,12 @@ def read_seen(check: Inspection) -> None:
         )
 
 
-def _judge(check: Inspection, anchor: Anchor) -> str:
+def _judge(check: Inspection, end: _End, anchor: Anchor) -> str:
     if anchor.note is not None and not _is_own(check, anchor.note):
         return "unverifiable"
     if anchor.size > check.nodes.size:
-        return "truncated" if check.ledger_whole else "unverifiable"
+        gone = any(commit.number > end.number for commit in anchor.commits)
+        return "truncated" if gone or (end.size is not None and anchor.size > end.size) else "unverifiable"
     return "ok" if check.nodes.find_root(anchor.size) == anchor.root else "rolled_back"
 
 
@@ -221,16 +262,16 @@ def _is_key(text: str) -> bool:
     return True
 
 
-def _report_cut(check: Inspection, anchors: list[Anchor]) -> None:
+def _report_cut(check: Inspection, end: _End, anchors: list[Anchor]) -> None:
     """Report the commits that are gone, each by itself as far as a pin names them."""
     if not anchors:
         return
     kind = tell_kind(check)
     how = "its newest commits were removed" if kind == "truncated" else "an older copy, or cut with all that was newer"
-    last = check.commits[-1].number if check.commits else 0
+    last = end.number
     told: dict[int, PinnedCommit] = {}
     for anchor in anchors:
-        told.update({commit.number: commit for commit in anchor.commits if commit.size > check.nodes.size})
+        told.update({commit.number: commit for commit in anchor.commits if commit.number > last})
     for number, commit in sorted(told.items()):
         times = None if commit.time_min is None or commit.time_max is None else (commit.time_min, commit.time_max)
         check.report(
@@ -244,15 +285,15 @@ def _report_cut(check: Inspection, anchors: list[Anchor]) -> None:
             events=commit.events,
         )
     farthest = max(anchors, key=lambda anchor: anchor.size)
-    if farthest.size > max((commit.size for commit in told.values()), default=0):
-        gone = farthest.size - check.nodes.size
+    if end.size is not None and farthest.size > max((commit.size for commit in told.values()), default=0):
+        gone = farthest.size - end.size
         check.report(
             kind,
             "finding",
             f"ledger/{check.layout.commit(max(told, default=last) + 1).name}",
             f"a tree of {farthest.size:,} leaves, as {farthest.source} says",
-            f"one of {check.nodes.size:,}, which ends with commit {last}: {gone:,} events and commits are gone; {how}",
-            advice=_ADVICE,
+            f"one of {end.size:,}, which ends with commit {last}: {gone:,} events and commits are gone; {how}",
+            advice=_ADVICE if not farthest.source.startswith("anchors/") else _INNER_ADVICE,
             events=gone if not told else None,
         )
 
@@ -306,7 +347,8 @@ def _tell_unanchored(check: Inspection, state: LedgerState, anchored: int, by: l
         return
     newer = [commit for commit in check.commits if commit.size > anchored]
     events = sum(commit.events for commit in newer)
-    since = f"{len(newer)} commits with {events:,} events are newer than {by[0].source}" if anchored and by else "none"
+    many = f"{len(newer)} commit{'s' if len(newer) > 1 else ''} with {events:,} event{'' if events == 1 else 's'}"
+    since = f"{many} newer than {by[0].source}" if anchored and by else "none"
     check.report(
         "unanchored",
         "note",
@@ -326,7 +368,7 @@ def _pin(check: Inspection, state: LedgerState, put: Callable[[Pin], None]) -> N
     try:
         put(pins.make_pin(check.description.store, state.checkpoint, check.commits))
     except (StoreDamaged, OSError) as error:
-        told = error.strerror if isinstance(error, OSError) else str(error)
+        told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         check.report(
             "unanchored",
             "note",

@@ -12,6 +12,7 @@ from auditkit.chains import Row, check_macs
 from auditkit.errors import FormatUnknown, StoreDamaged
 from auditkit.event import GENESIS, hash_line
 from auditkit.integrity.inspection import Inspection
+from auditkit.integrity.journals import JournalContent
 from auditkit.integrity.rows import check_chain, order_rows
 from auditkit.integrity.sealed import read_rows
 from auditkit.store import ledger, segments
@@ -22,8 +23,14 @@ from auditkit.store.segments import MARGIN_ROWS
 _MOVE = "move it out of the store: readers of plain Parquet would take it for events"
 
 
-def check_unlisted(check: Inspection, state: LedgerState) -> None:
-    """Report files among the segments that no commit lists."""
+def check_unlisted(check: Inspection, state: LedgerState, contents: dict[str, JournalContent]) -> None:
+    """Report files among the segments that no commit lists.
+
+    Args:
+        check: The verification.
+        state: What the ledger says.
+        contents: What the journals hold: who made a segment of that has removed nothing.
+    """
     found = {path.relative_to(check.layout.root).as_posix(): path for path in check.layout.events.rglob("*")}
     unlisted = [
         name
@@ -44,7 +51,7 @@ def check_unlisted(check: Inspection, state: LedgerState) -> None:
     for _, path in orphans:
         _learn_openings(check, path)
     for name, path in orphans:
-        _check_orphan(check, state, name, path)
+        _check_orphan(check, state, name, path, contents)
 
 
 def _report_planted(check: Inspection, name: str) -> None:
@@ -94,7 +101,9 @@ def _learn_openings(check: Inspection, path: Path) -> None:
         check.learn_opening(writer, line)
 
 
-def _check_orphan(check: Inspection, state: LedgerState, name: str, path: Path) -> None:
+def _check_orphan(
+    check: Inspection, state: LedgerState, name: str, path: Path, contents: dict[str, JournalContent]
+) -> None:
     """Check a segment that no commit lists: by its name, and its events by themselves."""
     try:
         digest, size = segments.digest_file(path), path.stat().st_size
@@ -106,6 +115,7 @@ def _check_orphan(check: Inspection, state: LedgerState, name: str, path: Path) 
     if digest[:16] != path.stem:
         check.report("tampered", "finding", name, "the content that the file is named by", f"SHA-256 {digest}")
     elif not check.ledger_whole:
+        check.orphans += not check.checked_commits
         check.report(
             "unverifiable",
             "incomplete",
@@ -120,11 +130,14 @@ def _check_orphan(check: Inspection, state: LedgerState, name: str, path: Path) 
             ordered = order_rows(check, name, writer, found)
             check_chain(check, name, writer, ordered, ordered.rows[0].seq, None, None, None, rows)
     elif check.ledger_whole and digest[:16] == path.stem:
-        if by_writer and all(_is_newer(check, state, name, writer, found) for writer, found in by_writer.items()):
+        journalled = {line for writer in by_writer if writer in contents for _, line in contents[writer].lines}
+        held = any(row.line in journalled for rows_there in by_writer.values() for row in rows_there)
+        newer = by_writer and all(_is_newer(check, state, name, *found) for found in by_writer.items())
+        if newer and not held:
             _report_cut_off(check, name, by_writer)
         else:
             # Without the secret key nobody can tell: it may be one of a commit that was removed.
-            check.orphans += check.writer_keys is None
+            check.orphans += check.writer_keys is None and not held
             _report_planted(check, name)
 
 

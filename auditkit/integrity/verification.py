@@ -16,7 +16,15 @@ from datetime import date
 
 from auditkit.chains import MAX_STEPS, KeyTable, WriterKeys
 from auditkit.errors import StoreDamaged
-from auditkit.integrity.anchors import Anchor, check_anchors, check_public_key, read_anchors, read_inner, read_seen
+from auditkit.integrity.anchors import (
+    Anchor,
+    check_anchors,
+    check_public_key,
+    pin_checkpoint,
+    read_anchors,
+    read_inner,
+    read_seen,
+)
 from auditkit.integrity.ends import check_ends, check_numbers, tell_quarantine, tell_retired, warn_of_nothing
 from auditkit.integrity.findings import Finding, PartitionResult, Verification, to_moment
 from auditkit.integrity.inspection import Inspection
@@ -156,12 +164,14 @@ def _verify(
     chosen = [e for e in state.segments.values() if check.overlaps(e.time_min, e.time_max)]
     check.total = sum(entry.rows for entry in chosen)
     per_day = check_segments(check, state, chosen)
-    check_unlisted(check, state)
+    check_unlisted(check, state, contents)
     check_journals(check, state, contents)
     check_numbers(check, state, contents)
     warn_of_nothing(check, state, contents)
     results = check_anchors(check, state, anchors, pin=pin, repin=repin)
     check_public_keys(check, state)
+    if pin:
+        pin_checkpoint(check, state, results, repin=repin)
     check_ends(check, state, contents)
     tell_retired(check, state)
     tell_quarantine(check)

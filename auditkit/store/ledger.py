@@ -269,6 +269,8 @@ def check_commit(state: LedgerState, commit: Commit) -> list[str]:
                 faults.append(
                     f"expected writer {run.writer} to go on at {head.next}, found {run.first} in {entry.path}"
                 )
+            elif run.first == head.next and run.prev is None:
+                faults.append(f"expected writer {run.writer} to chain to its event {head.next - 1}, found no link")
             elif run.prev is not None and (run.first != head.next or run.prev != head.link):
                 faults.append(f"expected writer {run.writer} to chain to its event {head.next - 1}, found another link")
             heads[run.writer] = Head(run.next, run.link, run.closed)

@@ -323,10 +323,10 @@ def test_lines_of_unknown_keys_are_ignored() -> None:
         assert ask(server.url, LOG, 8) == late
 
 
-@pytest.mark.parametrize("time_s", [time.time() + 2 * 86400, 253402300800, 2**62, 2**63 - 1])
-def test_a_time_in_the_far_future_is_refused(time_s: float) -> None:
+@pytest.mark.parametrize("time_s", [None, 253402300800, 2**62, 2**63 - 1], ids=lambda time_s: str(time_s or "two days"))
+def test_a_time_in_the_far_future_is_refused(time_s: int | None) -> None:
     """Who is asked now can't vouch for what will be, in whatever century."""
-    refused = refuse(Reply(200, make_line(TEXT, time_s=int(time_s))))
+    refused = refuse(Reply(200, make_line(TEXT, time_s=time_s or int(time.time()) + 2 * 86400)))
     assert "see which of the two clocks is wrong" in str(refused)
 
 

@@ -237,15 +237,18 @@ def test_an_attacker_deletes_the_newest_commit_and_leaves_a_journal_that_went_on
 
 @pytest.mark.parametrize("segments", [False, True], ids=["commits alone", "with their segments"])
 def test_an_attacker_deletes_all_commits(sealed: Archive, sealed_site: Site, segments: bool) -> None:
-    """The description says that there was a ledger; it is missing, and what it listed can't be told."""
+    """The description says that there was a ledger: it is missing, and who has looked before is told what it held."""
     look(sealed)
-    cut(sealed_site, sealed, 7, segments=segments)
+    gone = cut(sealed_site, sealed, 7, segments=segments)
     missing = Told("missing", "finding", name_commit(1))
     orphans = [] if segments else [Told("unverifiable", "incomplete", path) for path in sealed.list_segments()]
+    units = [sealed.tell_commit("rolled_back" if segments else "truncated", number) for number in gone]
     for key in (None, sealed.public_key):
+        warnings = list_lost(sealed_site, segments, key)
+        check_told(sealed_site.open().verify(public_key=key, pin=False), [missing, *orphans], warnings=warnings)
         verification = sealed_site.open().verify(public_key=key)
         assert verification.exit_code == 1
-        check_told(verification, [missing, *orphans], warnings=list_lost(sealed_site, segments, key))
+        check_told(verification, [missing, *units, *orphans], warnings=warnings)
 
 
 def list_lost(site: Site, segments: bool, key: str | None) -> list[Told]:

@@ -177,7 +177,8 @@ def test_a_rotation_prints_the_public_key_from_here_on(site: Keyed, only: str | 
     secure = site.offline.exists()
     before = run_cli("keys", "export-public", *options(site)).out.strip()
     secrets = list_secrets(site.key_file, site.offline)
-    arguments = [*(["--only", only] if only else []), *(["--root-file", str(site.offline)] if secure else [])]
+    takes_root = secure and only != "signing"
+    arguments = [*(["--only", only] if only else []), *(["--root-file", str(site.offline)] if takes_root else [])]
     shown = run_cli("keys", "rotate", *arguments, *options(site))
     assert shown.code == 0, shown.err
     public = shown.out.strip()
@@ -226,15 +227,16 @@ def test_the_offline_file_records_nothing(tmp_path: Path) -> None:
 
 
 def test_the_public_key_is_exported_and_taken(site: Keyed, tmp_path: Path) -> None:
-    """A line, or a file with one; not into the store and not over a key."""
+    """A line, or a file with one; not into the store and not over a key, and the store's own proves nothing."""
     line = run_cli("keys", "export-public", *options(site)).out
     target = tmp_path / "audit.pub"
     assert run_cli("keys", "export-public", "--output", target, *options(site)).code == 0
     assert target.read_text() == line
-    store = str(site.path / "store.json")
-    for given in (line.strip(), str(target), store):
+    for given in (line.strip(), str(target)):
         verified = run_cli("integrity", "--no-pin", "--public-key", given, "--store", site.path)
         assert verified.code == 0, verified.out + verified.err
+    inside = run_cli("integrity", "--no-pin", "--public-key", site.path / "store.json", "--store", site.path)
+    assert (inside.code, "proves nothing" in inside.err) == (2, True)
     key = site.key_file.read_bytes()
     for output in (site.path / "audit.pub", site.key_file):
         assert run_cli("keys", "export-public", "--output", output, *options(site)).code == 2

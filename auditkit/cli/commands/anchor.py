@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from auditkit.cli.declarations import Exit, Settings, command, option
 
 if TYPE_CHECKING:
     from auditkit.anchoring.publication import Publication
+    from auditkit.trail import AuditTrail
 
 
 @command(
@@ -39,12 +41,19 @@ if TYPE_CHECKING:
     help="Have this witness cosign it: its verifier key and URL (c2sp.org/tlog-witness).",
 )
 @option("--timestamp", multiple=True, metavar="URL", help="Have this authority stamp it (RFC 3161).")
+@option(
+    "--check-timestamps",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Check the stamps that are kept, under these certificates of authorities (PEM), and publish nothing.",
+)
 def run(
     settings: Settings,
     file: tuple[Path, ...],
     webhook: tuple[str, ...],
     witness: tuple[str, ...],
     timestamp: tuple[str, ...],
+    check_timestamps: Path | None,
 ) -> int:
     """Publish the newest checkpoint where nobody who may change the store can reach it.
 
@@ -53,6 +62,8 @@ def run(
     rewritten, and with 4 if a place couldn't be reached.
     """
     trail = settings.open_trail()
+    if check_timestamps is not None:
+        return _check_timestamps(settings, trail, check_timestamps)
     if not (file or webhook or witness or timestamp):
         click.echo(trail.checkpoint(), nl=False)
         return Exit.SOUND
@@ -65,6 +76,22 @@ def run(
     if published.conflicts:
         return Exit.FINDINGS
     return Exit.SOUND if published.ok else Exit.INPUT_OUTPUT
+
+
+def _check_timestamps(settings: Settings, trail: AuditTrail, roots: Path) -> int:
+    from auditkit.cli.cells import show_text, write_json
+    from auditkit.cli.terminal import make_text
+
+    stamps = trail.verify_timestamps(roots.read_bytes())
+    if settings.format == "json":
+        write_json([{"commit": number, **asdict(stamp)} for number, stamp in stamps])
+        return Exit.SOUND
+    for number, stamp in stamps:
+        line = f"commit {number:,} was there on {stamp.time:%Y-%m-%d %H:%M:%S} UTC, says {show_text(stamp.authority)}"
+        settings.terminal.out.print(make_text(line), soft_wrap=True)
+    if not stamps:
+        settings.terminal.note("no time stamp is kept in anchors/: `auditkit anchor --timestamp URL` gets one")
+    return Exit.SOUND
 
 
 def _print(settings: Settings, published: Publication) -> None:
@@ -85,8 +112,6 @@ def _print(settings: Settings, published: Publication) -> None:
 
 
 def _write_json(published: Publication) -> None:
-    from dataclasses import asdict
-
     from auditkit.cli.cells import write_json
 
     write_json({"ok": published.ok, **asdict(published)})

@@ -93,7 +93,7 @@ def run(
             since=span.since,
             until=span.until,
             progress=progress,
-            public_key=None if public_key is None else read_public_key(public_key, trail.store_id),
+            public_key=None if public_key is None else read_public_key(public_key, trail.store_id, trail.path),
             against=against,
             pin=not no_pin,
             repin=repin,

@@ -117,7 +117,8 @@ def show(settings: Settings) -> int:
     for name, value in facts.items():
         if value is not None:
             row = make_text(f"  {name.replace('_', ' '):<13}", "dim")
-            row.append(show_text(str(value)), "default")
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            row.append(show_text(text), "default")
             settings.terminal.out.print(row, soft_wrap=True)
     return Exit.SOUND
 
@@ -140,7 +141,7 @@ def _describe(keys: Keys, store: str) -> dict[str, Any]:
         "kind": "given secret" if file is None else file.mode,
         "file": None if file is None else str(file.path),
         "drawn": keys.count_drawn(store),
-        "renewed_at": ", ".join(map(str, roots[1:])) or None,
+        "renewed_at": roots[1:] or None,
         "public_key": public,
     }
 
@@ -153,7 +154,7 @@ def _describe(keys: Keys, store: str) -> dict[str, Any]:
         ("auditkit keys rotate --root-file /media/usb/root.key", "a forward-secure store"),
     ),
 )
-@option("--only", type=click.Choice(["root", "signing"]), help="root or signing [default: both].")
+@option("--only", type=click.Choice(["root", "signing"]), help="Replace only one of them [default: both].")
 @option(
     "--root-file",
     type=click.Path(path_type=Path),
@@ -166,10 +167,21 @@ def rotate(settings: Settings, only: str | None, root_file: Path | None) -> int:
     A signed commit says so, in which the old public key vouches for the new one; what was recorded and signed before
     stays valid. Restart the processes that record: until then they go on under the keys they drew.
     """
+    from auditkit.errors import UsageError
+
+    if root_file is not None and only == "signing":
+        raise UsageError("expected --root-file where the root is renewed, found --only signing: leave it out")
     trail = settings.open_trail()
     public = trail.rotate_keys(root_file, root=only != "signing", sign=only != "root")
     click.echo(public)
-    settings.terminal.note("rotated; that is the public key from here on, for which the old one vouches in the ledger")
+    if only == "root":
+        settings.terminal.note("the root is renewed; that is the public key, which stays as it was")
+    else:
+        settings.terminal.note("that is the public key from here on, for which the old one vouches in the ledger")
+    if root_file is not None and only != "signing":
+        settings.terminal.note(
+            f"copy {root_file} again: older copies of it lack the new root, and would accuse what is honest"
+        )
     settings.terminal.note("back up the key file again, and restart the processes that record")
     return Exit.SOUND
 
