@@ -83,6 +83,7 @@ NodeGetter: TypeAlias = Callable[[int, int], bytes]
 """``get_node(start, size)``: hash of the complete subtree over leaves ``[start, start + size)``."""
 
 _PAIR = struct.Struct("64s")
+_copy_node = sha256(b"\x01").copy
 
 
 def hash_leaf(data: bytes) -> bytes:
@@ -177,7 +178,6 @@ def build_nodes(first: int, leaves: Iterable[bytes] | bytes | bytearray | memory
     # number.
     left: list[bytes] = []
     right: list[bytes] = []
-    sha = sha256
     index = first
     level: Sequence[bytes]
     if isinstance(leaves, (bytes, bytearray, memoryview)):
@@ -194,7 +194,7 @@ def build_nodes(first: int, leaves: Iterable[bytes] | bytes | bytearray | memory
         if len(buffer) % (2 * HASH_SIZE):
             right.append(bytes(buffer[-HASH_SIZE:]))
             buffer = buffer[:-HASH_SIZE]
-        level = [sha(b"\x01" + pair).digest() for (pair,) in _PAIR.iter_unpack(buffer)]
+        level = _hash_pairs(pair for (pair,) in _PAIR.iter_unpack(buffer))
         index >>= 1
     else:
         level = leaves if isinstance(leaves, (list, tuple)) else list(leaves)
@@ -209,10 +209,20 @@ def build_nodes(first: int, leaves: Iterable[bytes] | bytes | bytearray | memory
             stop -= 1
             right.append(level[stop])
         pairs = iter(level if stop - start == len(level) else level[start:stop])
-        level = [sha(b"\x01" + one + two).digest() for one, two in zip(pairs, pairs, strict=True)]
+        level = _hash_pairs(one + two for one, two in zip(pairs, pairs, strict=True))
         index >>= 1
     right.reverse()
     return left + right
+
+
+def _hash_pairs(pairs: Iterable[bytes]) -> list[bytes]:
+    """Hash the nodes above pairs of 64 bytes; copying a state that has the prefix costs less than putting it before."""
+    nodes = []
+    for pair in pairs:
+        node = _copy_node()
+        node.update(pair)
+        nodes.append(node.digest())
+    return nodes
 
 
 def merge_nodes(
