@@ -46,9 +46,11 @@ def read_public_key(given: str, store: str | None = None, root: Path | None = No
     try:
         text = read_regular(path, "a public key", _MAX_BYTES, UsageError, follow=True).decode()
     except OSError as error:
+        # A mistyped key may be a secret one, so it isn't repeated.
+        what = f"{len(given)} other characters" if "+" in given else f"{given!a:.100}"
         raise UsageError(
-            f"expected a public key ({wanted}+…) or a file that holds it, found neither in what was given "
-            f"({error.strerror}): `auditkit keys export-public` writes one"
+            f"expected a public key ({wanted}+…) or a file that holds it, found {what} ({error.strerror}): "
+            "`auditkit keys export-public` writes one"
         ) from error
     except UnicodeDecodeError:
         text = ""
