@@ -68,15 +68,23 @@ class Settings:
     format: str
     terminal: Terminal = field(repr=False)
 
-    def open_trail(self) -> AuditTrail:
+    def open_trail(self, *, frames: bool = False) -> AuditTrail:
         """Open the store for reading.
+
+        Args:
+            frames: Whether events are read as DataFrames: then pandas is loaded now, as an interrupted import of it
+                would pass for a fault.
 
         Raises:
             StoreMissing: If there is none.
+            ExtraMissing: If pandas is needed and isn't installed.
         """
         import auditkit
+        from auditkit.errors import require
 
         open_trail = auditkit.open  # loads the libraries
+        if frames:
+            require("pandas", "analysis")
         raise_from_now_on()
         trail = open_trail(self.store, key_file=self.key_file)
         self.terminal.debug(f"store: {trail.path}")

@@ -23,13 +23,12 @@ from auditkit.store.segments import ROW_GROUP_ROWS
 
 try:
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
 except ModuleNotFoundError as error:
     raise explain_missing(error, "seal") from error
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
     from auditkit.integrity.inspection import Inspection
     from auditkit.store.ledger import LedgerState, SegmentEntry
@@ -114,7 +113,8 @@ class _Places:
         self._codes = {name: code for code, name in enumerate(self._names)}
         self._macs = memoryview(mac.buffers()[1])[32 * mac.offset :]
         self._details = table.column("details")
-        gaps = np.flatnonzero(np.asarray(pc.equal(kind.dictionary, GAP).fill_null(False), dtype=bool))
+        # Not by pyarrow, which turns an interruption while it converts the text into an error of the text's type.
+        gaps = [code for code, name in enumerate(kind.dictionary.to_pylist()) if name == GAP]
         self._gaps = deque(np.flatnonzero(np.isin(np.asarray(kind.indices), gaps)).tolist() if len(gaps) else ())
 
     def read_writer(self, at: int) -> str:

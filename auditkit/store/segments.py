@@ -501,7 +501,7 @@ def read_outline(path: Path) -> Outline:
                 if _holds_opening(file, number):
                     table = file.read_row_group(number, columns=["writer", "seq", "details"], use_threads=False)
                     table.validate(full=True)
-                    first = table.filter(pc.equal(table.column("seq"), 0))
+                    first = _choose_first(table)
                     for writer, details in zip(*(first.column(i).to_pylist() for i in (0, 2)), strict=True):
                         opened.setdefault(writer, details)
         except pa.ArrowMemoryError:
@@ -537,7 +537,7 @@ def read_openings(path: Path, store: str) -> dict[str, bytes]:
             raise StoreDamaged(f"expected readable pages in the segment {path}, found damage: {error}") from error
     openings: dict[str, bytes] = {}
     for table in read_doubtful_tables(path, limit, groups) if groups else ():
-        first = table.filter(pc.equal(table.column("seq"), 0))
+        first = _choose_first(table)
         if first.num_rows:
             openings.update(zip(first.column("writer").to_pylist(), rebuild_lines(first, store), strict=True))
     return openings
@@ -545,7 +545,13 @@ def read_openings(path: Path, store: str) -> dict[str, bytes]:
 
 def _holds_opening(file: pq.ParquetFile, group: int) -> bool:
     seqs = file.read_row_group(group, columns=["seq"], use_threads=False).column(0)
-    return bool(pc.any(pc.equal(seqs, 0)).as_py())
+    return bool((np.asarray(seqs) == 0).any())
+
+
+def _choose_first(table: pa.Table) -> pa.Table:
+    """Choose the rows of first events, of which there are few; see `_unhex` for why numpy is asked."""
+    places = np.flatnonzero(np.asarray(table.column("seq")) == 0).tolist()
+    return pa.concat_tables([table.slice(place, 1) for place in places] or [table.slice(0, 0)])
 
 
 def locate_segment(layout: Layout, name: str) -> Path | None:

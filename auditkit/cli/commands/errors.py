@@ -49,7 +49,7 @@ def run(
 
     zone = find_zone(tz)
     span = resolve_range(settings, since, until, zone)
-    trail = settings.open_trail()
+    trail = settings.open_trail(frames=True)
     keys = ("error_type", "operation", "workflow")
     with settings.terminal.show_status("reading failures"):
         groups = gather_summary(

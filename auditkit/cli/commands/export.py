@@ -68,7 +68,7 @@ def run(
     if limit is not None:
         filters["limit"] = limit
     names = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
-    trail = settings.open_trail()
+    trail = settings.open_trail(frames=True)
     with settings.terminal.show_status("exporting") if output != "-" else _nothing():
         result = export_events(
             trail,

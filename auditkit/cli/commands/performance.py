@@ -53,7 +53,7 @@ def run(
 
     zone = find_zone(tz)
     span = resolve_range(settings, since, until, zone)
-    trail = settings.open_trail()
+    trail = settings.open_trail(frames=True)
     filters = {"operation": list(operation) or None, "since": span.since, "until": span.until}
     if settings.format == "table":
         print_performance(settings.terminal, trail, by=by, zone=zone, **filters)

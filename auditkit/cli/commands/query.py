@@ -72,7 +72,7 @@ def run(
     span = resolve_range(settings, since, until, zone)
     filters: dict[str, Any] = choose_filters(lead, type, workflow, actor, outcome)
     filters |= {"since": span.since, "until": span.until, "include_internal": internal}
-    trail = settings.open_trail()
+    trail = settings.open_trail(frames=True)
     if settings.format == "table":
         _show_table(settings.terminal, trail, filters, TABLE_LIMIT if limit is None else limit, zone)
     else:

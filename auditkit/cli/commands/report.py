@@ -45,7 +45,7 @@ def daily(settings: Settings, day: str | None, output: Path | None, tz: str) -> 
     from auditkit.times import find_zone
 
     find_zone(tz)
-    trail = settings.open_trail()
+    trail = settings.open_trail(frames=True)
     with settings.terminal.show_status("rendering the report"):
         made = report.daily(day, output=output, tz=tz, trail=trail)
     click.echo(str(made.path))

@@ -70,7 +70,7 @@ def run(settings: Settings, workflow: tuple[str, ...], since: str | None, until:
 
     zone = find_zone(tz)
     span = resolve_range(settings, since, until, zone)
-    trail = settings.open_trail()
+    trail = settings.open_trail(frames=True)
     filters: dict[str, Any] = {"since": span.since, "until": span.until, "workflow": list(workflow) or None}
     if settings.format == "table":
         print_statistics(settings.terminal, trail, zone=zone, **filters)
